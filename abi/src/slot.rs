@@ -1,0 +1,40 @@
+//! The small slot that every container has: who it is, and what guards must know about it in one load.
+
+/// Most containers that one node can hold; slots running out is a named degradation, never a wrong attribution.
+pub const SLOTS_MAX: u32 = 1024;
+
+/// How many ancestor levels a look-up walks from the leaf cgroup before it gives up.
+pub const ANCESTOR_LEVELS_MAX: u32 = 8;
+
+/// The slot index that means "no container": processes of the host.
+pub const SLOT_NONE: u32 = 0;
+
+/// Some lease may match this container (its own, its workload's): guards must look further.
+pub const FLAG_LEASED: u32 = 1 << 0;
+/// The container is quarantined: only `quarantine_allow` and node-critical peers pass.
+pub const FLAG_QUARANTINED: u32 = 1 << 1;
+/// A new cgroup under a runtime's parent that no engine has named yet.
+pub const FLAG_UNRESOLVED: u32 = 1 << 2;
+/// The collector counts this container.
+pub const FLAG_OBSERVED: u32 = 1 << 3;
+/// A container of the host's network namespace: it has no interface of its own to guard.
+pub const FLAG_HOST_NETWORK: u32 = 1 << 4;
+
+/// Value of the pinned map `SLOTS`, keyed by cgroup id (`u64`).
+///
+/// Written by user space only (the collector claims the index and ids, the enforcer sets guard flags); read by every
+/// kernel program. A cgroup id means nothing without its boot id, so the map never outlives a boot (bpffs does not).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Index into the per-container counters, 1..[`SLOTS_MAX`]; never [`SLOT_NONE`].
+    pub index: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// First eight bytes of SHA-256 of the engine's container id: the scope of a container lease.
+    pub container: u64,
+    /// The workload's id (`domain::WorkloadId`): the scope of a workload lease.
+    pub workload: u64,
+}
+
+const _: () = assert!(size_of::<Slot>() == 24);

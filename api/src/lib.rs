@@ -1,0 +1,2 @@
+//! The API of the service on its socket.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Topics, envelope and wire format, and the embedded log behind one contract.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The one binary, `bulkhead`.
+#![forbid(unsafe_code)]
+fn main() {}

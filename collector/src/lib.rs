@@ -1,0 +1,2 @@
+//! Names containers, drains kernel maps and rings, builds windows and publishes them.
+#![forbid(unsafe_code)]

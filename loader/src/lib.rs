@@ -1,0 +1,2 @@
+//! Loads, attaches and pins the kernel programs; the only crate that knows aya.
+

@@ -1,0 +1,2 @@
+//! Pure detectors, calibration, maturity and explanation.
+#![forbid(unsafe_code)]
