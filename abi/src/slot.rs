@@ -22,8 +22,8 @@ pub const FLAG_HOST_NETWORK: u32 = 1 << 4;
 
 /// Value of the pinned map `SLOTS`, keyed by cgroup id (`u64`).
 ///
-/// Written by user space only (the collector claims the index and ids, the enforcer sets guard flags); read by every
-/// kernel program. A cgroup id means nothing without its boot id, so the map never outlives a boot (bpffs does not).
+/// A guard program inserts a new runtime cgroup as unresolved; afterwards user space writes it (the collector claims the
+/// index and ids, the enforcer sets guard flags); every kernel program reads it. A cgroup id means nothing without its boot id, so the map never outlives a boot (bpffs does not).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -35,6 +35,8 @@ pub struct Slot {
     pub container: u64,
     /// The workload's id (`domain::WorkloadId`): the scope of a workload lease.
     pub workload: u64,
+    /// Boot time (ns) until which an unresolved container is held back; past it, it passes and an alert is due.
+    pub unresolved_until_ns: u64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 24);
+const _: () = assert!(size_of::<Slot>() == 32);
