@@ -28,6 +28,8 @@ pub mod process;
 pub mod score;
 pub mod text;
 pub mod time;
+pub mod verdict;
+pub mod view;
 pub mod window;
 pub mod workload;
 
