@@ -19,7 +19,7 @@ pub fn workload<'a>(
     let tests: [&dyn Fn(&WorkloadName) -> bool; 3] =
         [&|n| n.to_string() == typed, &|n| n.short() == typed, &last];
     for test in tests {
-        let hits: Vec<String> = known.iter().filter(|n| test(n)).map(|n| n.to_string()).collect();
+        let hits: Vec<String> = known.iter().filter(|n| test(n)).map(ToString::to_string).collect();
         match &hits[..] {
             [] => {}
             [one] => return one.parse().map_err(|_| unknown("workload", typed, "workloads")),

@@ -1,3 +1,8 @@
-//! The one binary, `bulkhead`.
+//! The one binary, `bulkhead`; everything is in the library.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bulkhead_cli::main()
+}
