@@ -1,0 +1,148 @@
+//! The stages of a test run, in the order in which they tell the most soonest.
+
+use std::process::Command;
+
+use super::{
+    build::{self, Built, Kind},
+    libtest,
+    report::Verdict,
+};
+use crate::{step, tidy, workspace};
+
+/// A stage of a test run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Stage {
+    /// Formatting.
+    Fmt,
+    /// The walls between rooms and the house rules.
+    Tidy,
+    /// Lints, warnings refused.
+    Clippy,
+    /// Every program, every test, once.
+    Build,
+    /// Tests that run as any user.
+    Unit,
+    /// Examples in the documentation.
+    Doc,
+    /// Programs in this machine's kernel.
+    Kernel,
+    /// The whole on real containers.
+    Containers,
+}
+
+/// Every stage, in order.
+pub(crate) const ALL: [Stage; 8] = [
+    Stage::Fmt,
+    Stage::Tidy,
+    Stage::Clippy,
+    Stage::Build,
+    Stage::Unit,
+    Stage::Doc,
+    Stage::Kernel,
+    Stage::Containers,
+];
+
+impl Stage {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Tidy => "tidy",
+            Self::Clippy => "clippy",
+            Self::Build => "build",
+            Self::Unit => "unit",
+            Self::Doc => "doc",
+            Self::Kernel => "kernel",
+            Self::Containers => "containers",
+        }
+    }
+
+    pub(crate) const fn purpose(self) -> &'static str {
+        match self {
+            Self::Fmt => "the code is formatted",
+            Self::Tidy => "the walls between the rooms and the house rules hold",
+            Self::Clippy => "the lints have nothing to say",
+            Self::Build => "every program and every test builds",
+            Self::Unit => "tests that run as any user",
+            Self::Doc => "the examples in the documentation run",
+            Self::Kernel => "programs in this machine's kernel",
+            Self::Containers => "the whole, on real containers",
+        }
+    }
+
+    /// Runs the stage. `built` carries the test programs from the build to the stages that run them.
+    pub(crate) fn run(self, built: &mut Option<Built>) -> Verdict {
+        match self {
+            Self::Fmt => held(fmt()),
+            Self::Tidy => tidy::check().map_or_else(
+                |error| Verdict::failed(format!("{error:#}")),
+                |broken| {
+                    if broken.is_empty() { Verdict::one() } else { Verdict::all_failed(broken) }
+                },
+            ),
+            Self::Clippy => held(clippy()),
+            Self::Build => match build::everything() {
+                Ok(made) => {
+                    *built = Some(made);
+                    Verdict::one()
+                }
+                Err(error) => Verdict::failed(format!("{error:#}")),
+            },
+            Self::Doc => doc(),
+            Self::Unit => programs(built, Kind::Unit),
+            Self::Kernel => programs(built, Kind::Kernel),
+            Self::Containers => programs(built, Kind::Containers),
+        }
+    }
+}
+
+fn held(result: anyhow::Result<()>) -> Verdict {
+    result.map_or_else(|error| Verdict::failed(format!("{error:#}")), |()| Verdict::one())
+}
+
+fn fmt() -> anyhow::Result<()> {
+    step::quietly("fmt", workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    let kernel = workspace::root().join("ebpf/Cargo.toml");
+    if kernel.is_file() {
+        let mut cargo = workspace::cargo();
+        step::quietly("fmt-ebpf", cargo.args(["fmt", "--check", "--manifest-path"]).arg(kernel))?;
+    }
+    Ok(())
+}
+
+fn clippy() -> anyhow::Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet"]);
+    step::quietly("clippy", cargo.args(["--", "-D", "warnings"]))
+}
+
+fn doc() -> Verdict {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--workspace", "--doc", "--locked"]);
+    libtest::run("doc", &mut cargo)
+}
+
+/// Runs the test programs of a kind, one after the other.
+fn programs(built: &mut Option<Built>, kind: Kind) -> Verdict {
+    if built.is_none() {
+        match build::everything() {
+            Ok(made) => *built = Some(made),
+            Err(error) => return Verdict::LeftOut(format!("nothing was built: {error:#}")),
+        }
+    }
+    let built = built.as_ref().expect("it was filled just now");
+    let mut verdict = Verdict::none();
+    for program in built.programs.iter().filter(|program| program.kind == kind) {
+        let mut command = Command::new(&program.path);
+        command
+            .current_dir(&program.folder)
+            .env("CARGO_MANIFEST_DIR", &program.folder)
+            .arg("--show-output");
+        if kind != Kind::Unit {
+            // They share one kernel, and some measure exactly what went through it.
+            command.arg("--test-threads=1");
+        }
+        println!("    {}", program.name);
+        verdict = verdict.and(libtest::run(&program.name.replace('/', "-"), &mut command));
+    }
+    verdict
+}
