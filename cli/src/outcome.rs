@@ -28,6 +28,9 @@ pub enum Failure {
     /// The service: 1 when it refused, 3 when it cannot be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A child ended with this status, and has said why.
+    #[error("stopped, because a process could not start")]
+    Reported(u8),
     /// Anything else: 1.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -38,6 +41,7 @@ pub fn code(result: &Result<Outcome, Failure>) -> ExitCode {
     ExitCode::from(match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) | Err(Failure::Client(ClientError::Refused(_)) | Failure::Other(_)) => 1,
+        Err(Failure::Reported(status)) => *status,
         Err(Failure::Usage(_) | Failure::Config(_)) => 2,
         Err(Failure::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. })) => 3,
     })
