@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bulkhead_api::credentials::Groups;
 use bulkhead_domain::Mode;
-use bulkhead_domain::budget::AlertBudget;
 use bulkhead_domain::guardrail::Guardrails;
 use bulkhead_domain::net::PeerMatch;
 use bulkhead_domain::verdict::Rules;
@@ -115,23 +114,6 @@ pub struct Collector {
     pub containers_max: u32,
 }
 
-/// How workloads are learned and scored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Detection {
-    /// Alerts a day that are acceptable when nothing is wrong, per workload.
-    pub budget: AlertBudget,
-    /// Mode after learning.
-    pub after_learning: Mode,
-    /// Learning ends after this long, mature or not; `None` is at maturity.
-    pub learn_for: Option<Duration>,
-    /// Block of time for incidence and calibration.
-    pub block: Duration,
-    /// Expected new behaviours a day that count as mature; `None` follows the budget.
-    pub new_per_day_max: Option<f64>,
-    /// Loss ratio above which the window scorer abstains.
-    pub loss_ratio_max: f64,
-}
-
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -143,8 +125,8 @@ pub struct Config {
     pub paths: Paths,
     /// Collector.
     pub collector: Collector,
-    /// Detection.
-    pub detection: Detection,
+    /// How workloads are learned and scored.
+    pub detection: bulkhead_detector::Config,
     /// Bounds on automatic measures.
     pub guardrails: Guardrails,
     /// Most measures that one node holds.
@@ -201,12 +183,13 @@ fn check(twin: twin::File, global: &Global) -> Result<Config, ConfigError> {
         pins: path(&global.pin_dir, twin.paths.pins, "/sys/fs/bpf/bulkhead"),
         cgroup_root: global.cgroup_root.clone().or(twin.paths.cgroup_root),
     };
+    let collector = collector(twin.collector)?;
     Ok(Config {
         cluster,
         node,
         paths,
-        collector: collector(twin.collector)?,
-        detection: detection(twin.detection)?,
+        detection: detection(twin.detection, collector.step)?,
+        collector,
         measures_max: positive("enforcement.measures-max", twin.enforcement.measures_max, 1024)?,
         rules: Rules {
             node_critical: peers(twin.enforcement.node_critical),
@@ -258,30 +241,60 @@ fn collector(twin: twin::Collector) -> Result<Collector, ConfigError> {
     })
 }
 
-fn detection(twin: twin::Detection) -> Result<Detection, ConfigError> {
-    let after_learning = twin.after_learning.unwrap_or(Mode::Detect);
-    if after_learning == Mode::Learn {
+fn detection(
+    twin: twin::Detection,
+    step: Duration,
+) -> Result<bulkhead_detector::Config, ConfigError> {
+    let default = bulkhead_detector::Config::default();
+    let then = twin.after_learning.unwrap_or(default.learning.then);
+    if then == Mode::Learn {
         return Err(refuse("detection.after-learning", "write detect or enforce"));
     }
-    let block = twin.block.map_or(Duration::from_secs(300), |d| d.0);
-    if block < Duration::from_secs(1) {
-        return Err(refuse("detection.block", "a block of time is at least 1s"));
+    let block = twin.block.map_or(default.block, |d| d.0);
+    if block < step {
+        return Err(refuse("detection.block", "a block of time is at least one step of a window"));
     }
-    let new_per_day_max = twin.new_per_day_max;
-    if new_per_day_max.is_some_and(|n| !(n.is_finite() && n > 0.0)) {
-        return Err(refuse("detection.new-per-day-max", "write a positive number"));
+    let novelty_per_day = twin.novelty_per_day.or(default.novelty_per_day);
+    if novelty_per_day.is_some_and(|n| !(n.is_finite() && n > 0.0)) {
+        return Err(refuse("detection.novelty-per-day", "write a positive number"));
     }
-    let loss_ratio_max = twin.loss_ratio_max.unwrap_or(0.05);
-    if !(0.0..=1.0).contains(&loss_ratio_max) {
-        return Err(refuse("detection.loss-ratio-max", "write a number from 0 to 1"));
+    let learning = bulkhead_detector::config::Learning {
+        until_mature: twin.until_mature.unwrap_or(default.learning.until_mature),
+        at_most: twin.learn_for.map(|d| d.0).or(default.learning.at_most),
+        at_least: twin.learn_at_least.map_or(default.learning.at_least, |d| d.0),
+        then,
+    };
+    if learning.at_most.is_some_and(|most| most < learning.at_least) {
+        return Err(refuse("detection.learn-for", "it is shorter than detection.learn-at-least"));
     }
-    Ok(Detection {
-        budget: twin.budget.map(|b| b.0).unwrap_or_default(),
-        after_learning,
-        learn_for: twin.learn_for.map(|d| d.0),
+    Ok(bulkhead_detector::Config {
+        step_ms: u64::try_from(step.as_millis()).expect("a step is at most a minute"),
+        budget: twin.budget.map_or(default.budget, |b| b.0),
+        behaviours_share: share(
+            "detection.behaviours-share",
+            twin.behaviours_share,
+            default.behaviours_share,
+        )?,
         block,
-        new_per_day_max,
-        loss_ratio_max,
+        novelty_per_day,
+        kind_cap: positive("detection.kind-cap", twin.kind_cap, 512)? as usize,
+        blocks_min: twin.blocks_min.unwrap_or(default.blocks_min),
+        learning,
+        loss_ratio_max: share(
+            "detection.loss-ratio-max",
+            twin.loss_ratio_max,
+            default.loss_ratio_max,
+        )?,
+        quiet_windows: positive(
+            "detection.quiet-windows",
+            twin.quiet_windows,
+            default.quiet_windows,
+        )?,
+        start_up: twin.start_up.map_or(default.start_up, |d| d.0),
+        aftermath: twin.aftermath.map_or(default.aftermath, |d| d.0),
+        snapshot_every: twin.snapshot_every.map_or(default.snapshot_every, |d| d.0),
+        seed: twin.seed.unwrap_or(default.seed),
+        ..default
     })
 }
 
@@ -297,10 +310,11 @@ fn guardrails(twin: twin::Guardrails) -> Result<Guardrails, ConfigError> {
             "write at least one duration, each longer than none and not shorter than the one before",
         ));
     }
-    let replicas_share_max = twin.replicas_share_max.unwrap_or(default.replicas_share_max);
-    if !(0.0..=1.0).contains(&replicas_share_max) {
-        return Err(refuse("guardrails.replicas-share-max", "write a share from 0 to 1"));
-    }
+    let replicas_share_max = share(
+        "guardrails.replicas-share-max",
+        twin.replicas_share_max,
+        default.replicas_share_max,
+    )?;
     let manual_ttl = twin.manual_ttl.map_or(default.manual_ttl, |d| d.0);
     if manual_ttl.is_zero() || manual_ttl > bulkhead_api::protocol::MANUAL_TTL_MAX {
         return Err(refuse("guardrails.manual-ttl", "write a duration from 1ms to 366d"));
@@ -316,6 +330,14 @@ fn guardrails(twin: twin::Guardrails) -> Result<Guardrails, ConfigError> {
         manual_ttl,
         evidence_age_max: twin.evidence_age_max.map_or(default.evidence_age_max, |d| d.0),
     })
+}
+
+fn share(key: &'static str, written: Option<f64>, default: f64) -> Result<f64, ConfigError> {
+    match written {
+        Some(n) if !(0.0..=1.0).contains(&n) => Err(refuse(key, "write a number from 0 to 1")),
+        Some(n) => Ok(n),
+        None => Ok(default),
+    }
 }
 
 fn positive(key: &'static str, written: Option<u32>, default: u32) -> Result<u32, ConfigError> {

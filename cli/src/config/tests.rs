@@ -19,7 +19,7 @@ fn an_empty_file_is_the_defaults() {
     let config = load("", &[], &[]).unwrap();
     assert_eq!(config.cluster, "local");
     assert_eq!(config.collector.step, Duration::from_secs(5));
-    assert_eq!(config.detection.after_learning, Mode::Detect);
+    assert_eq!(config.detection, bulkhead_detector::Config::default());
     assert_eq!(config.guardrails, Guardrails::default());
     assert_eq!(config.paths.api_socket(), PathBuf::from("/run/bulkhead/api.sock"));
 }
@@ -34,7 +34,7 @@ fn later_sources_win_key_by_key() {
     .unwrap();
     assert!((config.detection.budget.alerts_per_day() - 1.0).abs() < 1e-9);
     assert_eq!(config.detection.block, Duration::from_secs(30));
-    assert_eq!(config.detection.learn_for, Some(Duration::from_secs(120)));
+    assert_eq!(config.detection.learning.at_most, Some(Duration::from_secs(120)));
     assert_eq!(config.node, "n7");
 }
 
@@ -96,4 +96,16 @@ fn flags_win_over_what_is_written() {
     )
     .unwrap();
     assert_eq!(config.paths.state, PathBuf::from("/tmp/s"));
+}
+
+#[test]
+fn the_documented_example_is_exactly_the_defaults() {
+    let example = include_str!("../../../docs/config.example.toml");
+    assert_eq!(load(example, &[], &[]).unwrap(), load("", &[], &[]).unwrap());
+    // Every key of the twins is in it, so that none goes undocumented.
+    for key in include_str!("twin.rs").lines().filter_map(|line| {
+        line.trim().strip_prefix("pub(super) ")?.split_once(": Option<").map(|(key, _)| key)
+    }) {
+        assert!(example.contains(&format!("{} = ", key.replace('_', "-"))), "{key}");
+    }
 }

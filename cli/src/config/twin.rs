@@ -77,11 +77,21 @@ pub(super) struct Collector {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Detection {
     pub(super) budget: Option<BudgetText>,
-    pub(super) after_learning: Option<Mode>,
-    pub(super) learn_for: Option<DurationText>,
+    pub(super) behaviours_share: Option<f64>,
     pub(super) block: Option<DurationText>,
-    pub(super) new_per_day_max: Option<f64>,
+    pub(super) novelty_per_day: Option<f64>,
+    pub(super) kind_cap: Option<u32>,
+    pub(super) blocks_min: Option<u64>,
+    pub(super) after_learning: Option<Mode>,
+    pub(super) until_mature: Option<bool>,
+    pub(super) learn_for: Option<DurationText>,
+    pub(super) learn_at_least: Option<DurationText>,
     pub(super) loss_ratio_max: Option<f64>,
+    pub(super) quiet_windows: Option<u32>,
+    pub(super) start_up: Option<DurationText>,
+    pub(super) aftermath: Option<DurationText>,
+    pub(super) snapshot_every: Option<DurationText>,
+    pub(super) seed: Option<u64>,
 }
 
 /// `[guardrails]`
