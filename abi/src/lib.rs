@@ -5,6 +5,8 @@
 //! [`ABI_VERSION`]: the loader refuses pins of another version and says how to clear them.
 #![no_std]
 
+pub mod dns;
+pub mod network;
 pub mod slot;
 
 /// Version of every layout in this crate; stored beside the pinned maps and checked before they are used.

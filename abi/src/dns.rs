@@ -1,0 +1,75 @@
+//! DNS messages that the kernel copies out of packets for user space to parse.
+
+use crate::network::Actor;
+
+/// Bytes of a message that a record holds; longer messages are cut off.
+pub const DNS_BYTES_MAX: usize = 512;
+
+/// Bytes of a message that a short record holds: enough for almost every question.
+pub const DNS_BYTES_SHORT: usize = 96;
+
+/// The message came over TCP: its length prefix is not part of the copy.
+pub const DNS_TCP: u16 = 1 << 0;
+/// The copy ends before the message does.
+pub const DNS_CUT: u16 = 1 << 1;
+/// The process is the one that made the socket, or unknown when its pid is 0.
+pub const DNS_CREATOR: u16 = 1 << 2;
+
+/// The container sent the message.
+pub const DNS_SENT: u8 = 1;
+/// The container received it.
+pub const DNS_RECEIVED: u8 = 2;
+
+/// What stands before the bytes of a message in the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsHeader {
+    /// The ring's record kind.
+    pub kind: u32,
+    /// Container that asks.
+    pub slot: u32,
+    /// Its cgroup.
+    pub cgroup: u64,
+    /// Boot time, ns.
+    pub time_ns: u64,
+    /// The resolver as asked.
+    pub peer: [u8; 16],
+    /// Port of the resolver.
+    pub peer_port: u16,
+    /// Bytes that follow and belong to the message.
+    pub length: u16,
+    /// `DNS_SENT` or `DNS_RECEIVED`.
+    pub direction: u8,
+    /// Zero.
+    pub pad: u8,
+    /// `DNS_*` flags.
+    pub flags: u16,
+    /// Who.
+    pub actor: Actor,
+}
+
+const _: () = assert!(size_of::<DnsHeader>() == 80);
+
+/// A record with a short copy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DnsShort {
+    /// Header.
+    pub header: DnsHeader,
+    /// The message, then anything.
+    pub bytes: [u8; DNS_BYTES_SHORT],
+}
+
+const _: () = assert!(size_of::<DnsShort>() == 80 + DNS_BYTES_SHORT);
+
+/// A record with a long copy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DnsLong {
+    /// Header.
+    pub header: DnsHeader,
+    /// The message, then anything.
+    pub bytes: [u8; DNS_BYTES_MAX],
+}
+
+const _: () = assert!(size_of::<DnsLong>() == 80 + DNS_BYTES_MAX);
