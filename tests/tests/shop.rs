@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bulkhead_tests::{
     command::eventually,
-    intruder::{self, Listener, NameServer},
+    intruder::{self, Attack, Listener, NameServer},
     netns::Netns,
     outside::Outside,
     podman::{Podman, PodmanOptions},
@@ -30,11 +30,19 @@ fn an_unprotected_shop_serves_its_visitors_and_every_attack_gets_through() {
     let mut shop = Shop::open(&mut podman, scratch.path()).unwrap();
     let patience = Duration::from_secs(60);
 
-    shop.inject(0, &intruder::reverse_shell(attacker)).unwrap();
+    let siblings = [shop.redis.ip.unwrap(), shop.store.ip.unwrap()];
+    let inject = |replica: usize, attack: Attack| {
+        shop.inject(replica, &attack.code(attacker, &siblings)).unwrap();
+    };
+    let attempts = |replica: usize, attack| {
+        intruder::attempts(attack, &shop.replicas[replica].logs().unwrap())
+    };
+
+    inject(0, Attack::ReverseShell);
     let answered = || listener.answers().iter().any(|(_, text)| text.contains("uid=0"));
     assert!(eventually(patience, answered), "the shell did not answer: {:?}", listener.answers());
 
-    shop.inject(1, &intruder::dns_tunnel()).unwrap();
+    inject(1, Attack::DnsTunnel);
     assert!(
         eventually(patience, || names.tunnelled() >= 250),
         "only {} names got out",
@@ -48,22 +56,25 @@ fn an_unprotected_shop_serves_its_visitors_and_every_attack_gets_through() {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     let before = received();
-    shop.inject(1, &intruder::bulk_exfiltration()).unwrap();
+    inject(1, Attack::BulkExfiltration);
     let arrived = eventually(patience, || received() - before > intruder::EXFILTRATION_BYTES);
     assert!(arrived, "the store got {} bytes", received() - before);
 
-    let resets = || shop.redis.exec(&["cat", "/proc/net/snmp"]).unwrap();
-    let out_rsts = |text: &str| {
+    let out_resets = || {
+        let text = shop.redis.exec(&["cat", "/proc/net/snmp"]).unwrap();
         let line = text.lines().filter(|line| line.starts_with("Tcp:")).nth(1).unwrap();
         line.split(' ').nth(14).unwrap().parse::<u64>().unwrap()
     };
-    let before = out_rsts(&resets());
-    shop.inject(0, &intruder::port_scan(&[shop.redis.ip.unwrap(), shop.store.ip.unwrap()]))
-        .unwrap();
-    assert!(
-        eventually(patience, || out_rsts(&resets()) - before >= 190),
-        "the scan was not refused"
-    );
+    let before = out_resets();
+    inject(0, Attack::PortScan);
+    assert!(eventually(patience, || out_resets() - before >= 190), "the scan was not refused");
+
+    for (replica, attack) in
+        [(0, Attack::PortScan), (1, Attack::DnsTunnel), (1, Attack::BulkExfiltration)]
+    {
+        let told = attempts(replica, attack);
+        assert!(!told.is_empty() && told.iter().all(|attempt| attempt.ok), "{attack:?}: {told:?}");
+    }
 
     shop.set_rate(100).unwrap();
     assert!(
