@@ -147,7 +147,9 @@ fn read_name(bytes: &[u8], start: usize) -> Result<(String, usize), DnsError> {
                 if !text.is_empty() {
                     text.push('.');
                 }
-                label.iter().for_each(|byte| push_byte(&mut text, *byte));
+                for byte in label {
+                    push_byte(&mut text, *byte);
+                }
                 at += 1 + length;
             }
             0xc0.. => {

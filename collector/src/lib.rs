@@ -2,4 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod dns;
+pub mod epoch;
+pub mod names;
 pub mod naming;
+pub mod outbox;
+pub mod registry;
+pub mod slots;
+pub mod syscalls;
+pub mod vouch;
+pub mod windows;

@@ -95,8 +95,8 @@ mod tests {
         recognise(&path.replace("ID", ID), &watch)
     }
 
-    fn container(engine: Option<Engine>) -> Option<Recognised> {
-        Some(Recognised::Container { engine, id: ID.into() })
+    fn container(engine: Option<Engine>) -> Recognised {
+        Recognised::Container { engine, id: ID.into() }
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
             ),
             ("/kubepods/burstable/pod1/ID", None),
         ] {
-            assert_eq!(of(path), container(engine), "{path}");
+            assert_eq!(of(path), Some(container(engine)), "{path}");
         }
     }
 

@@ -65,13 +65,12 @@ pub async fn events(socket: &Path) -> Result<http::Lines, ApiError> {
 
 /// The process of an exec session, and the user it was asked for.
 pub async fn exec(socket: &Path, container: &str, session: Option<&str>) -> Result<Exec, ApiError> {
-    let sessions = match session {
-        Some(session) => vec![session.to_owned()],
-        None => {
-            let answer = http::fetch(socket, &format!("/containers/{container}/json")).await?;
-            let inspected: Inspected = serde_json::from_slice(&answer)?;
-            inspected.exec_ids.unwrap_or_default()
-        }
+    let sessions = if let Some(session) = session {
+        vec![session.to_owned()]
+    } else {
+        let answer = http::fetch(socket, &format!("/containers/{container}/json")).await?;
+        let inspected: Inspected = serde_json::from_slice(&answer)?;
+        inspected.exec_ids.unwrap_or_default()
     };
     let mut found = Exec::of(container);
     for session in sessions.iter().filter(|id| is_id(id)).rev().take(SESSIONS_MAX) {

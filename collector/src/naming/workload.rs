@@ -66,10 +66,10 @@ fn kubernetes(of: &Description) -> Option<Parts> {
     })
 }
 
-/// The owner in a pod's name: without the random suffix, a ReplicaSet's hash, or a StatefulSet's ordinal.
+/// The owner in a pod's name: without the random suffix, a `ReplicaSet`'s hash, or a StatefulSet's ordinal.
 ///
 /// Runtimes pass on no owner references. Kubernetes draws suffixes from 27 letters and digits without vowels
-/// (`k8s.io/apimachinery/pkg/util/rand`), five for a pod and up to ten for a ReplicaSet's hash, so names that people
+/// (`k8s.io/apimachinery/pkg/util/rand`), five for a pod and up to ten for a `ReplicaSet`'s hash, so names that people
 /// choose seldom end like one.
 fn pod_owner(pod: &str) -> &str {
     let generated = |part: &str| part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));
