@@ -3,9 +3,11 @@
 
 pub mod dns;
 pub mod epoch;
+pub mod mounts;
 pub mod names;
 pub mod naming;
 pub mod outbox;
+pub mod processes;
 pub mod registry;
 pub mod slots;
 pub mod syscalls;

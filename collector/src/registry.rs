@@ -487,8 +487,8 @@ mod tests {
         Timestamp(1_000_000_000_000 + ms * 1_000_000)
     }
 
-    fn docker() -> Option<Recognised> {
-        Some(Recognised::Container { engine: Some(Engine::Docker), id: ID.into() })
+    fn docker() -> Recognised {
+        Recognised::Container { engine: Some(Engine::Docker), id: ID.into() }
     }
 
     fn description(pid: u32) -> Description {
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn a_new_cgroup_has_its_slot_before_its_name_and_its_events_wait() {
         let mut registry = registry(8);
-        let effects = registry.appeared(70, "/docker/x", docker(), None, at(0));
+        let effects = registry.appeared(70, "/docker/x", Some(docker()), None, at(0));
         assert_eq!(effects[0], Effect::Claim { cgroup: 70, index: 1, container: 0, workload: 0 });
         assert_eq!(effects[1], Effect::Ask { engine: Some(Engine::Docker), id: ID.into() });
         assert_eq!(registry.hold(70, "exec"), Ok(()));
@@ -534,7 +534,7 @@ mod tests {
     fn a_container_described_before_it_starts_is_named_at_once() {
         let mut registry = registry(8);
         assert_eq!(registry.described(description(0)), []);
-        let effects = registry.appeared(70, "/docker/x", docker(), None, at(0));
+        let effects = registry.appeared(70, "/docker/x", Some(docker()), None, at(0));
         assert!(effects.contains(&Effect::Named(70)), "{effects:?}");
         assert_eq!(registry.container(70).unwrap().pid, 0);
         assert_eq!(registry.described(description(42)), [Effect::Changed(70)]);
@@ -545,7 +545,7 @@ mod tests {
     #[test]
     fn who_is_named_by_nobody_is_named_by_its_cgroup_with_a_report() {
         let mut registry = registry(8);
-        registry.appeared(70, "/docker/x", docker(), None, at(0));
+        registry.appeared(70, "/docker/x", Some(docker()), None, at(0));
         assert_eq!(registry.tick(at(UNRESOLVED_MS_MAX - 1)), []);
         let effects = registry.tick(at(UNRESOLVED_MS_MAX));
         assert_eq!(effects[1..], [Effect::Named(70), Effect::Unresolved(70)]);
@@ -562,7 +562,7 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded_and_counted() {
         let mut registry = registry(8);
-        registry.appeared(70, "/docker/x", docker(), None, at(0));
+        registry.appeared(70, "/docker/x", Some(docker()), None, at(0));
         for _ in 0..HELD_MAX + 3 {
             registry.hold(70, "exec").unwrap();
         }

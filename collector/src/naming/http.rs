@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     /// A listener that answers its first connection with these bytes.
-    async fn answering(bytes: &'static [u8]) -> (tempfile::TempDir, PathBuf) {
+    fn answering(bytes: &'static [u8]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("engine.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -174,14 +174,13 @@ mod tests {
     async fn reads_an_answer_in_chunks() {
         let (_dir, path) = answering(
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n",
-        )
-        .await;
+        );
         assert_eq!(fetch(&path, "/x").await.unwrap(), b"[1,2]");
     }
 
     #[tokio::test]
     async fn what_is_absent_is_told_from_what_is_broken() {
-        let (_dir, path) = answering(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+        let (_dir, path) = answering(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
         assert!(fetch(&path, "/x").await.unwrap_err().is_absent());
         let nobody = Path::new("/nonexistent/engine.sock");
         let error = fetch(nobody, "/x").await.unwrap_err();
@@ -193,8 +192,7 @@ mod tests {
     async fn a_stream_gives_its_lines_however_they_are_cut() {
         let (_dir, path) = answering(
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n5\r\n:1}\n\n\r\n4\r\n{}\n\n\r\n0\r\n\r\n",
-        )
-        .await;
+        );
         let mut lines = follow(&path, "/events").await.unwrap();
         assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"a\":1}");
         assert_eq!(lines.next().await.unwrap().unwrap(), b"{}");
