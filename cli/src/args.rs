@@ -34,12 +34,19 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Show tables for people, or JSON for programs.
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
     /// Read this configuration instead of /etc/bulkhead/config.toml (its config.d/ is beside it).
-    #[arg(long, global = true, value_name = "FILE", env = "BULKHEAD_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true
+    )]
     pub config: Option<PathBuf>,
     /// Keep state here instead of /var/lib/bulkhead.
     #[arg(long, global = true, value_name = "DIR")]

@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod agent;
 pub mod args;
 pub mod command;
 pub mod config;
+pub mod controller;
 pub mod outcome;
 pub mod output;
+pub mod run;
 pub mod service;
 
 use std::process::ExitCode;
@@ -44,6 +47,7 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
-        Command::Run(_) | Command::Doctor | Command::Status | Command::Disarm(_) => todo!(),
+        Command::Run(args) => run::run(&global, &args),
+        Command::Doctor | Command::Status | Command::Disarm(_) => todo!(),
     }
 }

@@ -5,6 +5,8 @@ pub mod keys;
 pub mod lock;
 pub mod privilege;
 pub mod restart;
+pub mod seccomp;
+pub mod stop;
 pub mod supervise;
 
 use std::fs::{self, DirBuilder};
@@ -141,6 +143,7 @@ fn locks(paths: &Paths, agent: bool) -> anyhow::Result<Vec<Lock>> {
 fn agent(config: &Config, roles: &[Role]) -> Result<Outcome, Failure> {
     let group = controller_account(config).ok().map(|a| a.gid);
     privilege::become_agent(group)?;
+    seccomp::confine_agent()?;
     runtime()?.block_on(crate::agent::run(config, roles))?;
     Ok(Outcome::Done)
 }

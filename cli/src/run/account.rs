@@ -29,9 +29,8 @@ pub enum AccountError {
 pub fn resolve(text: &str) -> Result<Account, AccountError> {
     let account = match User::from_name(text).ok().flatten() {
         Some(user) => Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() },
-        None => numeric(text).ok_or_else(|| {
-            AccountError::Unknown(bulkhead_domain::text::printable(text, 40))
-        })?,
+        None => numeric(text)
+            .ok_or_else(|| AccountError::Unknown(bulkhead_domain::text::printable(text, 40)))?,
     };
     if account.uid == 0 || account.gid == 0 { Err(AccountError::Root) } else { Ok(account) }
 }

@@ -62,8 +62,7 @@ pub fn by_file(what: &'static str, directory: &Path) -> Result<Lock, LockError> 
         }
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
-            let holder =
-                file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            let holder = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             Err(LockError::Held { what, path: directory.to_owned(), holder })
         }
         Err(TryLockError::Error(cause)) => Err(io(cause)),

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::restart::{End, History, Next};
+use super::stop::Stop;
 use crate::args::Process;
 
 /// How long children have to stop by themselves.
@@ -37,8 +37,7 @@ enum Event {
 
 /// Runs these processes until told to stop, or until one of them cannot start; the result is the exit status.
 pub async fn run(processes: &[Process]) -> anyhow::Result<i32> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut stop_signal = Stop::listen()?;
     let mut charges = Vec::new();
     for process in processes {
         charges.push(Charge {
@@ -51,8 +50,7 @@ pub async fn run(processes: &[Process]) -> anyhow::Result<i32> {
     let mut due: Vec<Option<Instant>> = vec![None; charges.len()];
     loop {
         let event = tokio::select! {
-            _ = terminate.recv() => Event::Stop,
-            _ = interrupt.recv() => Event::Stop,
+            () = stop_signal.wished() => Event::Stop,
             (index, status) = first_end(&mut charges, &due) => Event::Ended(index, status?),
             index = first_due(&due) => Event::Due(index),
         };
