@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::docker;
 use super::event::{Exec, Happened, Told};
+use super::http::Lines;
 use super::podman::{EventLog, Storage};
 
 /// Questions that wait for an engine at most; a further one is asked again by the loop's next look.
@@ -40,7 +41,7 @@ pub struct Source {
     /// Which engine.
     pub engine: Engine,
     /// Its API socket.
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
     /// Its storage, for a Podman whose service does not run.
     pub storage: Option<Storage>,
     /// Somebody asked for this engine by name: its absence is reported.
@@ -89,25 +90,27 @@ struct Task {
 
 impl Task {
     async fn run(&mut self) -> Result<(), Done> {
+        let storage = self.source.storage.clone();
         loop {
-            let lost = match docker::events(&self.source.socket).await {
-                Ok(lines) => {
-                    self.note_reachable().await?;
-                    self.through_api(lines).await?
-                }
-                Err(error) => chain(&error),
-            };
-            let storage = self.source.storage.clone().filter(Storage::exists);
-            self.note_lost(lost, storage.is_some()).await?;
-            match storage {
-                Some(storage) => self.through_storage(&storage).await?,
+            if let Some(socket) = self.source.socket.clone() {
+                let lost = match docker::events(&socket).await {
+                    Ok(lines) => {
+                        self.note_reachable().await?;
+                        self.through_api(&socket, lines).await?
+                    }
+                    Err(error) => chain(&error),
+                };
+                self.note_lost(lost, storage.as_ref().is_some_and(Storage::exists)).await?;
+            }
+            match storage.as_ref().filter(|storage| storage.exists()) {
+                Some(storage) => self.through_storage(storage).await?,
                 None => self.wait().await?,
             }
         }
     }
 
     /// Follows the API until the engine goes away; says why it did.
-    async fn through_api(&mut self, mut lines: super::http::Lines) -> Result<String, Done> {
+    async fn through_api(&mut self, socket: &Path, mut lines: Lines) -> Result<String, Done> {
         let mut under_way = JoinSet::new();
         let mut reconcile = interval_at(Instant::now(), Duration::from_secs(RECONCILE_SECS));
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,11 +118,11 @@ impl Task {
             tokio::select! {
                 line = lines.next() => match line {
                     Ok(Some(line)) => match docker::read_event(&line) {
-                        Some(Happened::Changed(id)) => self.inspect(&mut under_way, id).await,
+                        Some(Happened::Changed(id)) => self.inspect(socket, &mut under_way, id).await,
                         Some(Happened::Ended(id)) => self.tell(Told::Ended(id)).await?,
                         Some(Happened::Removed(id)) => self.tell(Told::Removed(id)).await?,
                         Some(Happened::Exec { container, session }) => {
-                            self.exec(&mut under_way, container, session).await;
+                            self.exec(socket, &mut under_way, container, session).await;
                         }
                         None => {}
                     },
@@ -128,11 +131,11 @@ impl Task {
                 },
                 question = self.questions.recv() => {
                     let id = question.ok_or(Done)?;
-                    self.inspect(&mut under_way, id).await;
+                    self.inspect(socket, &mut under_way, id).await;
                 }
-                _ = reconcile.tick() => match docker::list(&self.source.socket).await {
+                _ = reconcile.tick() => match docker::list(socket).await {
                     Ok(ids) => for id in ids {
-                        self.inspect(&mut under_way, id).await;
+                        self.inspect(socket, &mut under_way, id).await;
                     },
                     Err(error) => return Ok(chain(&error)),
                 },
@@ -141,10 +144,9 @@ impl Task {
         }
     }
 
-    async fn inspect(&self, under_way: &mut JoinSet<()>, id: String) {
+    async fn inspect(&self, socket: &Path, under_way: &mut JoinSet<()>, id: String) {
         room(under_way).await;
-        let (engine, socket, told) =
-            (self.source.engine, self.source.socket.clone(), self.told.clone());
+        let (engine, socket, told) = (self.source.engine, socket.to_owned(), self.told.clone());
         under_way.spawn(async move {
             let answer = match docker::inspect(engine, &socket, &id).await {
                 Ok(description) => Told::Described(Box::new(description)),
@@ -158,9 +160,15 @@ impl Task {
         });
     }
 
-    async fn exec(&self, under_way: &mut JoinSet<()>, container: String, session: Option<String>) {
+    async fn exec(
+        &self,
+        socket: &Path,
+        under_way: &mut JoinSet<()>,
+        container: String,
+        session: Option<String>,
+    ) {
         room(under_way).await;
-        let (socket, told) = (self.source.socket.clone(), self.told.clone());
+        let (socket, told) = (socket.to_owned(), self.told.clone());
         under_way.spawn(async move {
             let exec = session_of(&socket, &container, session.as_deref()).await;
             let _ = told.send(Told::Exec(exec)).await;
@@ -169,11 +177,9 @@ impl Task {
 
     /// Reads Podman's storage and event log until it is time to try the socket again.
     async fn through_storage(&mut self, storage: &Storage) -> Result<(), Done> {
-        let mut log = EventLog::new(&storage.events);
-        // What the log still holds tells labels; what happened before now is past.
-        let _ = log.read();
+        let mut log = None;
         for id in storage.list().unwrap_or_default() {
-            self.describe(storage, &log, &id).await?;
+            self.describe(storage, &mut log, &id).await?;
         }
         let mut look = interval_at(Instant::now(), Duration::from_millis(LOG_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -182,14 +188,14 @@ impl Task {
                 question = self.questions.recv() => {
                     let id = question.ok_or(Done)?;
                     self.take(storage, &mut log).await?;
-                    self.describe(storage, &log, &id).await?;
+                    self.describe(storage, &mut log, &id).await?;
                 }
                 _ = look.tick() => {
                     self.take(storage, &mut log).await?;
                     if self.told.is_closed() {
                         return Err(Done);
                     }
-                    if self.source.socket.exists() && answers(&self.source.socket).await {
+                    if let Some(socket) = &self.source.socket && answers(socket).await {
                         return Ok(());
                     }
                 }
@@ -198,8 +204,9 @@ impl Task {
     }
 
     /// Tells what the event log says anew.
-    async fn take(&self, storage: &Storage, log: &mut EventLog) -> Result<(), Done> {
-        let happened = match log.read() {
+    async fn take(&self, storage: &Storage, log: &mut Option<EventLog>) -> Result<(), Done> {
+        let Some(known) = log else { return Ok(()) };
+        let happened = match known.read() {
             Ok(happened) => happened,
             Err(error) => {
                 tracing::warn!(cause = chain(&error), "event log not read");
@@ -219,10 +226,26 @@ impl Task {
         Ok(())
     }
 
-    async fn describe(&self, storage: &Storage, log: &EventLog, id: &str) -> Result<(), Done> {
+    async fn describe(
+        &self,
+        storage: &Storage,
+        log: &mut Option<EventLog>,
+        id: &str,
+    ) -> Result<(), Done> {
+        if log.is_none()
+            && let Some(path) = storage.events(id)
+        {
+            let mut found = EventLog::new(&path);
+            // What it still holds tells labels; what happened before now is past.
+            if let Err(error) = found.read() {
+                tracing::warn!(cause = chain(&error), "event log not read");
+            }
+            *log = Some(found);
+        }
         let told = match storage.describe(id) {
             Ok(mut description) => {
-                description.labels.extend(log.labels(id).cloned().unwrap_or_default());
+                let labels = log.as_ref().and_then(|log| log.labels(id));
+                description.labels.extend(labels.cloned().unwrap_or_default());
                 Told::Described(Box::new(description))
             }
             Err(error) => {
@@ -372,7 +395,7 @@ mod tests {
     }
 
     fn source(socket: &Path, required: bool) -> Source {
-        Source { engine: Engine::Docker, socket: socket.into(), storage: None, required }
+        Source { engine: Engine::Docker, socket: Some(socket.into()), storage: None, required }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Podman has no daemon, so usually nobody listens at a socket. What it writes is enough: `<root>/<driver>-containers/
 //! containers.json` holds names and images, each container's `userdata/config.json` its command, and the file event log
 //! (`events_logger = "file"`) carries labels with every event. With the journald event log labels are not readable here,
-//! and the socket is the way to have them.
+//! and the socket is the way to have them. Where the log lies is found by the containers' monitors ([`Storage::events`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek, SeekFrom};
@@ -31,8 +31,6 @@ const LOG_BYTES_MAX: u64 = 4 << 20;
 pub struct Storage {
     /// `--root`.
     pub root: PathBuf,
-    /// The file event log.
-    pub events: PathBuf,
 }
 
 /// Why storage names nothing.
@@ -60,14 +58,6 @@ pub enum StorageError {
 }
 
 impl Storage {
-    /// Where root's own Podman keeps its state.
-    pub fn system() -> Self {
-        Self {
-            root: "/var/lib/containers/storage".into(),
-            events: "/run/libpod/events/events.log".into(),
-        }
-    }
-
     /// Whether anything was ever stored here.
     pub fn exists(&self) -> bool {
         !self.drivers().is_empty()
@@ -117,6 +107,25 @@ impl Storage {
         exec
     }
 
+    /// The event log of the Podman that runs this container.
+    ///
+    /// Its place depends on an option (`--tmpdir`) that storage does not keep. But each container's monitor was told where
+    /// to leave exit codes, beside the log; and the container's own mounts say where the monitor's pid is.
+    pub fn events(&self, container: &str) -> Option<PathBuf> {
+        let spec = self.drivers().into_iter().find_map(|directory| {
+            read_json::<Spec>(&directory.join(container).join("userdata/config.json")).ok()
+        })?;
+        let userdata = spec
+            .mounts
+            .iter()
+            .filter_map(|mount| Path::new(mount.source.as_deref()?).parent())
+            .find(|directory| directory.join("conmon.pid").is_file())?;
+        let pid = std::fs::read_to_string(userdata.join("conmon.pid")).ok()?;
+        let arguments =
+            std::fs::read(format!("/proc/{}/cmdline", pid.trim().parse::<u32>().ok()?)).ok()?;
+        events_beside(&arguments)
+    }
+
     /// The directories with containers, one for each storage driver in use.
     fn drivers(&self) -> Vec<PathBuf> {
         ["overlay", "vfs", "btrfs", "zfs"]
@@ -125,6 +134,14 @@ impl Storage {
             .filter(|directory| directory.join("containers.json").is_file())
             .collect()
     }
+}
+
+/// The event log beside the directory of exit codes that a monitor's arguments name.
+fn events_beside(arguments: &[u8]) -> Option<PathBuf> {
+    let mut words = arguments.split(|byte| *byte == 0);
+    words.find(|word| *word == b"--exit-dir")?;
+    let exits = std::str::from_utf8(words.next()?).ok()?;
+    Some(Path::new(exits).parent()?.join("events/events.log"))
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, StorageError> {
@@ -180,6 +197,13 @@ struct Metadata {
 struct Spec {
     annotations: Option<BTreeMap<String, String>>,
     process: Option<SpecProcess>,
+    #[serde(default)]
+    mounts: Vec<SpecMount>,
+}
+
+#[derive(Deserialize)]
+struct SpecMount {
+    source: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -290,7 +314,7 @@ mod tests {
             ),
         )
         .unwrap();
-        let storage = Storage { root: dir.path().into(), events: dir.path().join("events.log") };
+        let storage = Storage { root: dir.path().into() };
         (dir, storage)
     }
 
@@ -328,16 +352,26 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_read_once_in_whole_lines_and_over_its_rotation() {
+    fn the_log_lies_beside_the_exit_codes_that_the_monitor_was_told_of() {
+        let arguments = b"/usr/bin/conmon\0-c\0x\0--exit-dir\0/run/libpod/exits\0-s\0";
+        assert_eq!(events_beside(arguments).unwrap(), Path::new("/run/libpod/events/events.log"));
+        assert_eq!(events_beside(b"/usr/bin/conmon\0--exit-dir"), None);
         let (_dir, storage) = storage();
-        let mut log = EventLog::new(&storage.events);
+        assert_eq!(storage.events(ID), None, "nobody monitors it");
+    }
+
+    #[test]
+    fn the_log_is_read_once_in_whole_lines_and_over_its_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.log");
+        let mut log = EventLog::new(&path);
         assert_eq!(log.read().unwrap(), [], "an absent log says nothing");
         let line = |status: &str| {
             format!(
                 r#"{{"ID":"{ID}","Image":"localhost/bb:1","Name":"web","Status":"{status}","Type":"container","Attributes":{{"bulkhead.workload":"web","x":"y"}}}}"#
             )
         };
-        let mut file = fs::File::create(&storage.events).unwrap();
+        let mut file = fs::File::create(&path).unwrap();
         writeln!(file, "{}\n{{\"Type\":\"image\",\"Status\":\"pull\"}}\nnonsense", line("create"))
             .unwrap();
         write!(file, "{}", line("start")).unwrap();
@@ -347,13 +381,13 @@ mod tests {
         writeln!(file).unwrap();
         assert_eq!(log.read().unwrap(), [Happened::Changed(ID.into())]);
         assert_eq!(log.read().unwrap(), []);
-        fs::remove_file(&storage.events).unwrap();
-        fs::write(&storage.events, format!("{}\n{}\n", line("exec"), line("died"))).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, format!("{}\n{}\n", line("exec"), line("died"))).unwrap();
         assert_eq!(
             log.read().unwrap(),
             [Happened::Exec { container: ID.into(), session: None }, Happened::Ended(ID.into())]
         );
-        fs::write(&storage.events, format!("{}\n", line("remove"))).unwrap();
+        fs::write(&path, format!("{}\n", line("remove"))).unwrap();
         assert_eq!(log.read().unwrap(), [Happened::Removed(ID.into())]);
         assert_eq!(log.labels(ID), None);
     }
