@@ -37,6 +37,7 @@ pub struct Shop {
     pub store: Container,
     /// The load.
     pub visitors: Container,
+    gateway: Ipv4Addr,
     control: PathBuf,
     requests: AtomicU32,
 }
@@ -58,6 +59,7 @@ impl Shop {
         let image = Image::debian()?;
         podman.import(&image)?;
         let network = podman.network_create("shop")?;
+        let gateway = network.gateway();
         let address = |host: u8| network.block.container(host);
         let (web, shops, redis, store, visitors) =
             (address(10), [address(11), address(12)], address(20), address(30), address(40));
@@ -102,8 +104,16 @@ impl Shop {
         ];
         let web = run("web", "web", web, &["nginx", "-c", "/app/nginx.conf"])?;
         let visitors = run("visitors", "visitors", visitors, &python("/app/visitors.py"))?;
-        let shop =
-            Self { web, replicas, redis, store, visitors, control, requests: AtomicU32::new(0) };
+        let shop = Self {
+            web,
+            replicas,
+            redis,
+            store,
+            visitors,
+            gateway,
+            control,
+            requests: AtomicU32::new(0),
+        };
         if !eventually(Duration::from_secs(30), || {
             shop.visits().is_ok_and(|all| all.iter().any(|v| v.ok > 5))
         }) {
@@ -119,6 +129,11 @@ impl Shop {
     pub fn containers(&self) -> [&Container; 6] {
         let [one, two] = &self.replicas;
         [&self.web, one, two, &self.redis, &self.store, &self.visitors]
+    }
+
+    /// Where its resolver listens.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.gateway
     }
 
     /// Sets how many requests a second the visitors make.

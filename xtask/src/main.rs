@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod build;
+mod demo;
 mod outcome;
 mod setup;
 mod step;
@@ -29,6 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the whole loop on a real application: it learns, is attacked, and is protected.
+    Demo(demo::Arguments),
     /// Install what this machine lacks, by purpose.
     Setup(setup::Arguments),
     /// Run every check and every test that this machine can run.
@@ -39,6 +43,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tidy => tidy::run(),

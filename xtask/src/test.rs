@@ -5,7 +5,7 @@
 
 mod build;
 mod libtest;
-mod report;
+pub(crate) mod report;
 mod stage;
 
 use anyhow::bail;

@@ -2,12 +2,17 @@
 
 use std::process::Command;
 
+use bulkhead_tests::requirement::Need;
+
 use super::{
     build::{self, Built, Kind},
     libtest,
     report::Verdict,
 };
-use crate::{step, tidy, workspace};
+use crate::{
+    demo::{self, attend::Attended},
+    step, tidy, workspace,
+};
 
 /// A stage of a test run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +21,8 @@ pub(crate) enum Stage {
     Fmt,
     /// The walls between rooms and the house rules.
     Tidy,
+    /// The programs that run in the kernel.
+    Ebpf,
     /// Lints, warnings refused.
     Clippy,
     /// Every program, every test, once.
@@ -28,18 +35,22 @@ pub(crate) enum Stage {
     Kernel,
     /// The whole on real containers.
     Containers,
+    /// The demo.
+    Demo,
 }
 
 /// Every stage, in order.
-pub(crate) const ALL: [Stage; 8] = [
+pub(crate) const ALL: [Stage; 10] = [
     Stage::Fmt,
     Stage::Tidy,
+    Stage::Ebpf,
     Stage::Clippy,
     Stage::Build,
     Stage::Unit,
     Stage::Doc,
     Stage::Kernel,
     Stage::Containers,
+    Stage::Demo,
 ];
 
 impl Stage {
@@ -47,12 +58,14 @@ impl Stage {
         match self {
             Self::Fmt => "fmt",
             Self::Tidy => "tidy",
+            Self::Ebpf => "ebpf",
             Self::Clippy => "clippy",
             Self::Build => "build",
             Self::Unit => "unit",
             Self::Doc => "doc",
             Self::Kernel => "kernel",
             Self::Containers => "containers",
+            Self::Demo => "demo",
         }
     }
 
@@ -60,12 +73,14 @@ impl Stage {
         match self {
             Self::Fmt => "the code is formatted",
             Self::Tidy => "the walls between the rooms and the house rules hold",
+            Self::Ebpf => "the programs that run in the kernel build",
             Self::Clippy => "the lints have nothing to say",
             Self::Build => "every program and every test builds",
             Self::Unit => "tests that run as any user",
             Self::Doc => "the examples in the documentation run",
             Self::Kernel => "programs in this machine's kernel",
             Self::Containers => "the whole, on real containers",
+            Self::Demo => "an application learns, is attacked, and is protected",
         }
     }
 
@@ -79,6 +94,7 @@ impl Stage {
                     if broken.is_empty() { Verdict::one() } else { Verdict::all_failed(broken) }
                 },
             ),
+            Self::Ebpf => held(crate::build::kernel_programs()),
             Self::Clippy => held(clippy()),
             Self::Build => match build::everything() {
                 Ok(made) => {
@@ -91,6 +107,7 @@ impl Stage {
             Self::Unit => programs(built, Kind::Unit),
             Self::Kernel => programs(built, Kind::Kernel),
             Self::Containers => programs(built, Kind::Containers),
+            Self::Demo => demo(built.as_ref()),
         }
     }
 }
@@ -119,6 +136,26 @@ fn doc() -> Verdict {
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--workspace", "--doc", "--locked"]);
     libtest::run("doc", &mut cargo)
+}
+
+fn demo(built: Option<&Built>) -> Verdict {
+    let lacking =
+        demo::NEEDS.into_iter().chain([Need::Podman, Need::Images]).find_map(Need::lacking);
+    if let Some(cause) = lacking {
+        return Verdict::LeftOut(cause);
+    }
+    if built.is_none()
+        && let Err(error) = crate::build::product()
+    {
+        return Verdict::failed(format!("{error:#}"));
+    }
+    match demo::play(&Attended::alone()) {
+        Ok(closing) => {
+            print!("{}", closing.table());
+            closing.verdict()
+        }
+        Err(error) => Verdict::failed(format!("{error:#}")),
+    }
 }
 
 /// Runs the test programs of a kind, one after the other.

@@ -1,0 +1,33 @@
+//! Builds the product for commands that run it: the kernel programs, then the binary that embeds them.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::Context as _;
+
+use crate::{step, workspace};
+
+/// Builds what `cargo xtask demo` runs, in the profile that the tests use.
+pub(crate) fn product() -> anyhow::Result<()> {
+    kernel_programs()?;
+    println!("    … the bulkhead binary; the first build takes a few minutes");
+    step::quietly(
+        "build",
+        workspace::cargo().args(["build", "--locked", "--package", "bulkhead-cli"]),
+    )
+}
+
+/// Builds the programs that run in the kernel, as `cargo xtask ebpf` does.
+pub(crate) fn kernel_programs() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    step::quietly("ebpf", Command::new(program).arg("ebpf"))
+}
+
+/// Where the binary is.
+pub(crate) fn binary() -> PathBuf {
+    target_directory().join("debug/bulkhead")
+}
+
+fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace::root().join("target"), PathBuf::from)
+}

@@ -1,0 +1,484 @@
+//! The acts of the demo: learning, four attacks, and the death of the daemons.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, bail};
+use bulkhead_tests::{
+    intruder::{self, Attack},
+    shop::Visits,
+};
+use serde_json::Value;
+
+use super::{
+    attend::Attended,
+    closing::Closing,
+    scene::Scene,
+    service::Service,
+    settings::Settings,
+    timeline::{self, Timeline},
+};
+
+/// The attacks in their order, and the replica that each goes through: by turns, so that a container has its quiet.
+pub(crate) const ATTACKS: [(Attack, usize); 4] = [
+    (Attack::BulkExfiltration, 0),
+    (Attack::PortScan, 1),
+    (Attack::DnsTunnel, 0),
+    (Attack::ReverseShell, 1),
+];
+
+/// How long learning may take before the demo gives up.
+const LEARNING_MAX: Duration = Duration::from_secs(240);
+
+/// How long an attack may go on before it is flagged.
+const FLAGGED_MAX: Duration = Duration::from_secs(45);
+
+/// How long a measure may take to show from inside.
+const FELT_MAX: Duration = Duration::from_secs(15);
+
+/// How late a lease may end: a second, and the pause between two attempts of the shell.
+const LATE_MS_MAX: u128 = 1_300;
+
+/// Plays every act. What happened is in the closing table; an error is what kept the next act from being played.
+pub(crate) fn play(
+    timeline: &Timeline,
+    attended: &Attended,
+    closing: &mut Closing,
+) -> anyhow::Result<()> {
+    let settings = Settings::read()?;
+    for key in [
+        "detection.budget",
+        "detection.block",
+        "detection.novelty-per-day",
+        "guardrails.ttl-ladder",
+        "collector.step",
+        "detection.quiet-windows",
+    ] {
+        closing.setting(key, &settings.shown(key));
+    }
+    let scene = Scene::set(timeline)?;
+    let mut service = Service::start(&scene.place)?;
+    attended
+        .until(Duration::from_secs(30), || service.answers())?
+        .with_context(|| format!("bulkhead does not answer: {}", service.last_words()))?;
+    timeline.tell(
+        "bulkhead",
+        "an agent observes the containers, a controller without capabilities learns",
+    );
+
+    let mut acts =
+        Acts { timeline, attended, closing, settings, scene: &scene, service: &mut service };
+    acts.learn()?;
+    acts.attacks()?;
+    acts.daemons_die()?;
+    acts.served();
+    Ok(())
+}
+
+struct Acts<'a> {
+    timeline: &'a Timeline,
+    attended: &'a Attended,
+    closing: &'a mut Closing,
+    settings: Settings,
+    scene: &'a Scene,
+    service: &'a mut Service,
+}
+
+impl Acts<'_> {
+    /// Waits until every workload of the application has learned, and says what it waits for.
+    fn learn(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut told = String::new();
+        let (timeline, service) = (self.timeline, &mut *self.service);
+        let learned = self.attended.until(LEARNING_MAX, || {
+            service.answers()?;
+            let workloads = service.ask(&["workloads"])?;
+            let progress = Progress::of(&workloads);
+            let line = progress.line();
+            if line != told {
+                timeline.tell("learning", &line);
+                told = line;
+            }
+            Ok((progress.of_all > 0 && progress.learning.is_empty()).then_some(workloads))
+        })?;
+        let bound = learned.as_ref().and_then(bound_per_day);
+        let detail = match (&learned, bound) {
+            (None, _) => format!("still learning after {} s: {told}", LEARNING_MAX.as_secs()),
+            (Some(_), None) => format!("{} s", started.elapsed().as_secs()),
+            (Some(_), Some(bound)) => format!(
+                "{} s; at most {bound:.0} new behaviours a day, at 95 % confidence, in the least known workload",
+                started.elapsed().as_secs()
+            ),
+        };
+        self.closing.row("learns to maturity", learned.is_some(), &detail);
+        let Some(_) = learned else { bail!("it did not learn in time") };
+        timeline.tell("mature", "every workload is known; measures are applied from now on");
+
+        let alerts = self.service.ask(&["alerts", "list"])?;
+        let early = alerts.as_array().map_or(0, Vec::len);
+        self.closing.row(
+            "no alert without an attack",
+            early == 0,
+            &format!("{early} alerts while it learned"),
+        );
+        Ok(())
+    }
+
+    /// Attacks, one after the other, each with its alert, its measure and its end.
+    fn attacks(&mut self) -> anyhow::Result<()> {
+        let mut last = [None; 2];
+        for (attack, replica) in ATTACKS {
+            self.quiet(last[replica])?;
+            self.attack(attack, replica)?;
+            last[replica] = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Waits until no measure is in force, and the replica has been quiet long enough for an incident of its own.
+    fn quiet(&self, last: Option<Instant>) -> anyhow::Result<()> {
+        let ended = self
+            .attended
+            .until(Duration::from_secs(120), || Ok(self.measures()?.is_empty().then_some(())))?;
+        ended.context("a measure of the attack before is still in force")?;
+        if let Some(last) = last {
+            self.attended.pause(self.settings.quiet().saturating_sub(last.elapsed()))?;
+        }
+        Ok(())
+    }
+
+    fn attack(&mut self, attack: Attack, replica: usize) -> anyhow::Result<()> {
+        let name = attack.name();
+        let container = &self.scene.shop.replicas[replica];
+        let known = ids(&self.service.ask(&["alerts", "list"])?);
+        self.timeline.tell("attack", &format!("{name} from {}", container.name));
+        let began = Instant::now();
+        self.scene
+            .shop
+            .inject(replica, &attack.code(self.scene.intruder, &self.scene.siblings()))?;
+
+        let service = &*self.service;
+        let flagged = self.attended.until(FLAGGED_MAX, || {
+            let alerts = service.ask(&["alerts", "list"])?;
+            let new = alerts.as_array().into_iter().flatten().find(|alert| {
+                alert["container_name"] == container.name.as_str()
+                    && !known.contains(alert["id"].as_str().unwrap_or_default())
+                    && !measures_taken(alert).is_empty()
+            });
+            Ok(new.cloned())
+        })?;
+        let Some(alert) = flagged else {
+            let alerts = service.ask(&["alerts", "list"])?;
+            let why = alerts
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|alert| !known.contains(alert["id"].as_str().unwrap_or_default()))
+                .map_or("no alert".to_owned(), |alert| {
+                    format!(
+                        "alert {} about {}, response {}",
+                        alert["title"], alert["container_name"], alert["response"]
+                    )
+                });
+            self.closing.row(&format!("{name} is flagged and acted on"), false, &why);
+            return Ok(());
+        };
+        let after = began.elapsed().as_secs_f64();
+        self.timeline.tell("alert", alert["title"].as_str().unwrap_or_default());
+        for line in explanation(&alert) {
+            timeline::more(&line);
+        }
+        let measures = self.measures()?;
+        let taken: Vec<_> = measures_taken(&alert);
+        let measure = measures
+            .iter()
+            .find(|measure| taken.iter().any(|id| measure["measure"]["id"] == id.as_str()));
+        let action = measure.map_or("a measure that has ended already".to_owned(), described);
+        self.timeline.tell("measure", &format!("{action}, {after:.1} s after the attack began"));
+        let share = alert["contributions"][0]["share"].as_f64().unwrap_or(0.0);
+        self.closing.row(
+            &format!("{name} is flagged and acted on"),
+            share > 0.0,
+            &format!(
+                "{after:.1} s; {action}; mostly {}",
+                alert["contributions"][0]["subject"].as_str().unwrap_or("nothing")
+            ),
+        );
+        self.felt(attack, replica)
+    }
+
+    /// Whether the attack gets refused from inside, and the application is served all the same.
+    fn felt(&mut self, attack: Attack, replica: usize) -> anyhow::Result<()> {
+        let container = &self.scene.shop.replicas[replica];
+        let refused = self.attended.until(FELT_MAX, || {
+            let told = intruder::attempts(attack, &container.logs()?);
+            Ok(told.last().filter(|last| !last.ok).cloned())
+        })?;
+        let visits = self.scene.shop.visits()?;
+        let now = recent(&visits);
+        let served = now.ok > 0 && now.ok > now.failed * 10;
+        let detail = refused
+            .as_ref()
+            .map_or("it still gets through".to_owned(), |last| format!("it gets {}", last.cause));
+        self.timeline.tell(
+            "inside",
+            &format!(
+                "{detail}; visitors: {} answered, {} not, in the last 5 s",
+                now.ok, now.failed
+            ),
+        );
+        self.closing.row(
+            &format!("{} is stopped, the shop serves", attack.name()),
+            refused.is_some() && served,
+            &format!("{detail}; {} requests answered, {} not", now.ok, now.failed),
+        );
+        Ok(())
+    }
+
+    /// Kills every process of the product while a lease is in force: it holds, and ends on time.
+    fn daemons_die(&mut self) -> anyhow::Result<()> {
+        const WHAT: &str = "with the daemons dead, the lease holds and ends on time";
+        let expires = self
+            .measures()?
+            .iter()
+            .filter_map(|measure| measure["measure"]["expires"].as_u64())
+            .max();
+        let Some(expires) = expires else {
+            self.closing.row(WHAT, false, "no measure was in force");
+            return Ok(());
+        };
+        let arrived_before = self.scene.listener.arrivals().len();
+        let killed = self.service.kill()?;
+        let left = Duration::from_nanos(expires).saturating_sub(since_epoch(SystemTime::now()));
+        self.timeline.tell(
+            "SIGKILL",
+            &format!(
+                "{killed} processes of bulkhead are dead; the lease has {} s to go",
+                left.as_secs()
+            ),
+        );
+        let status = self.service.ask(&["status"]);
+        let shown = status.as_ref().is_ok_and(|status| status.to_string().contains("m-"));
+        self.closing.row(
+            "status shows the measure with the daemons dead",
+            shown,
+            &match &status {
+                Ok(_) => "from the pins".to_owned(),
+                Err(error) => format!("{error:#}"),
+            },
+        );
+
+        let listener = &self.scene.listener;
+        let back = self.attended.until(left + Duration::from_secs(10), || {
+            Ok(listener.arrivals().get(arrived_before).copied())
+        })?;
+        let Some(back) = back else {
+            self.closing.row(WHAT, false, "nothing got through within 10 s of its end");
+            return Ok(());
+        };
+        let late = since_epoch(back).as_millis().cast_signed()
+            - u128::from(expires / 1_000_000).cast_signed();
+        let on_time = late >= 0 && late.unsigned_abs() <= LATE_MS_MAX;
+        self.timeline
+            .tell("lease", &format!("it ended by itself; the shell came back {late} ms after"));
+        self.closing.row(WHAT, on_time, &format!("first connection {late} ms after its end"));
+        Ok(())
+    }
+
+    /// How the visitors fared from the first second to the last.
+    fn served(&mut self) {
+        let all = self.scene.shop.visits().unwrap_or_default();
+        let (ok, failed) = all
+            .iter()
+            .fold((0, 0), |(ok, failed), visits| (ok + visits.ok, failed + visits.failed));
+        self.closing.row(
+            "visitors were served throughout",
+            ok > failed * 50,
+            &format!("{ok} requests answered, {failed} not"),
+        );
+    }
+
+    /// The measures in force.
+    fn measures(&self) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        for kind in ["deny", "quarantine"] {
+            let listed = self.service.ask(&[kind, "list"])?;
+            all.extend(listed.as_array().cloned().unwrap_or_default());
+        }
+        Ok(all)
+    }
+}
+
+/// How far the workloads of the application are.
+#[derive(Debug, PartialEq, Eq)]
+struct Progress {
+    of_all: usize,
+    learning: Vec<String>,
+    waits_for: Option<String>,
+}
+
+impl Progress {
+    fn of(workloads: &Value) -> Self {
+        let all = workloads.as_array().map(Vec::as_slice).unwrap_or_default();
+        let learning: Vec<_> = all.iter().filter(|workload| workload["mode"] == "learn").collect();
+        let slowest = learning
+            .iter()
+            .max_by_key(|workload| workload["maturity"]["eta_secs"].as_u64().unwrap_or(u64::MAX));
+        let waits_for = slowest.and_then(|workload| {
+            let sentence = workload["maturity"]["waits_for"][0].as_str()?;
+            Some(format!("{}: {sentence}", short(&workload["name"])))
+        });
+        Self {
+            of_all: all.len(),
+            learning: learning.iter().map(|workload| short(&workload["name"])).collect(),
+            waits_for,
+        }
+    }
+
+    fn line(&self) -> String {
+        let known = self.of_all - self.learning.len();
+        let mut line = format!("{known} of {} workloads are known", self.of_all);
+        if let Some(sentence) = &self.waits_for {
+            line.push_str("; ");
+            line.push_str(sentence);
+        }
+        line
+    }
+}
+
+/// The owner's name in a workload's full name: `local/shop/service/web/` is `web`.
+fn short(name: &Value) -> String {
+    name.as_str().and_then(|name| name.split('/').nth(3)).unwrap_or("?").to_owned()
+}
+
+/// The widest bound on new behaviours a day, over all workloads and kinds.
+fn bound_per_day(workloads: &Value) -> Option<f64> {
+    let workloads = workloads.as_array()?.iter();
+    let kinds = workloads
+        .flat_map(|workload| workload["maturity"]["kinds"].as_array().into_iter().flatten());
+    kinds.filter_map(|kind| kind["new_per_day_bound"].as_f64()).reduce(f64::max)
+}
+
+fn ids(alerts: &Value) -> BTreeSet<String> {
+    let ids = alerts.as_array().into_iter().flatten().filter_map(|alert| alert["id"].as_str());
+    ids.map(str::to_owned).collect()
+}
+
+/// The measures that an alert led to.
+fn measures_taken(alert: &Value) -> Vec<String> {
+    let taken = alert["response"]["took"].as_array().into_iter().flatten();
+    taken.filter_map(|id| id.as_str().map(str::to_owned)).collect()
+}
+
+/// The ranked evidence of an alert, and who did it.
+fn explanation(alert: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let parts = alert["contributions"].as_array().into_iter().flatten().take(3);
+    let mut lines: Vec<_> = parts
+        .map(|part| {
+            let share = part["share"].as_f64().unwrap_or(0.0) * 100.0;
+            format!(
+                "{share:>3.0} %  {}: {}, expected {}",
+                text(&part["subject"]),
+                text(&part["observed"]),
+                text(&part["expected"])
+            )
+        })
+        .collect();
+    let process = &alert["process"];
+    if !process.is_null() {
+        lines.push(format!(
+            "by {} (parent {}), {}",
+            text(&process["executable"]),
+            text(&process["parent"]),
+            text(&process["origin"])
+        ));
+    }
+    lines
+}
+
+/// What a measure does, to whom, and for how long.
+fn described(measure: &Value) -> String {
+    let inner = &measure["measure"];
+    let action = match &inner["action"] {
+        Value::String(word) => word.clone(),
+        action => action["deny"]
+            .as_str()
+            .map_or_else(|| format!("deny {}", action["deny"]), |peer| format!("deny {peer}")),
+    };
+    let whom: Vec<_> =
+        measure["containers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let span = inner["expires"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(inner["created"].as_u64().unwrap_or(0));
+    format!("{action} for {} s on {}", Duration::from_nanos(span).as_secs(), whom.join(", "))
+}
+
+/// How the visitors fared in the last five seconds.
+fn recent(visits: &[Visits]) -> Visits {
+    let last = &visits[visits.len().saturating_sub(5)..];
+    Visits {
+        unix_s: last.last().map_or(0, |visits| visits.unix_s),
+        ok: last.iter().map(|visits| visits.ok).sum(),
+        failed: last.iter().map(|visits| visits.failed).sum(),
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn progress_names_the_workload_that_learns_longest() {
+        let workload = |name: &str, mode: &str, eta: u64| {
+            json!({ "name": format!("local/shop/service/{name}/"), "mode": mode,
+                "maturity": { "eta_secs": eta, "waits_for": ["two more blocks"] } })
+        };
+        let progress = Progress::of(&json!([
+            workload("web", "enforce", 0),
+            workload("shop", "learn", 40),
+            workload("redis", "learn", 10),
+        ]));
+        assert_eq!(progress.line(), "1 of 3 workloads are known; shop: two more blocks");
+        assert_eq!(progress.learning, ["shop", "redis"]);
+    }
+
+    #[test]
+    fn a_measure_is_described_by_what_it_does_to_whom() {
+        let measure = |action: Value| {
+            described(&json!({ "containers": ["shop-2"],
+                "measure": { "action": action, "created": 0, "expires": 30_000_000_000_u64 } }))
+        };
+        assert_eq!(measure(json!("quarantine")), "quarantine for 30 s on shop-2");
+        assert_eq!(
+            measure(json!({ "deny": "203.0.113.2" })),
+            "deny 203.0.113.2 for 30 s on shop-2"
+        );
+    }
+
+    #[test]
+    fn only_an_alert_that_led_to_a_measure_counts_as_acted_on() {
+        assert!(measures_taken(&json!({ "response": "none" })).is_empty());
+        assert_eq!(measures_taken(&json!({ "response": { "took": ["m-1"] } })), ["m-1"]);
+    }
+
+    #[test]
+    fn every_replica_rests_while_the_other_is_attacked() {
+        for pair in ATTACKS.windows(2) {
+            assert_ne!(
+                pair[0].1, pair[1].1,
+                "{:?} follows {:?} on the same replica",
+                pair[1].0, pair[0].0
+            );
+        }
+    }
+}
