@@ -1,6 +1,7 @@
 //! Names containers, drains kernel maps and rings, builds windows and publishes them.
 #![forbid(unsafe_code)]
 
+pub mod acts;
 pub mod dns;
 pub mod epoch;
 pub mod mounts;
