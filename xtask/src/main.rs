@@ -7,6 +7,7 @@
 mod ask;
 mod build;
 mod demo;
+mod ebpf;
 mod outcome;
 mod setup;
 mod step;
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Show the whole loop on a real application: it learns, is attacked, and is protected.
     Demo(demo::Arguments),
+    /// Build the programs that run in the kernel.
+    Ebpf(ebpf::Arguments),
     /// Install what this machine lacks, by purpose.
     Setup(setup::Arguments),
     /// Run every check and every test that this machine can run.
@@ -44,6 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tidy => tidy::run(),

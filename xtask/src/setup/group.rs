@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_tests::{
-    command::{find, output},
-    podman,
-};
+use bulkhead_tests::{command::find, podman};
+
+use crate::ebpf;
 
 /// A purpose that a machine can be prepared for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,7 +49,7 @@ impl Group {
     /// What this machine lacks for the purpose.
     pub(crate) fn missing(self) -> Vec<Missing> {
         let rows = match self {
-            Self::Ebpf => return ebpf(),
+            Self::Ebpf => return kernel_programs(),
             Self::Containers => CONTAINERS,
             Self::Bench => BENCH,
         };
@@ -127,9 +126,10 @@ const BENCH: &[Row] = &[
 const BPF_LINKER: &str = "0.10.1";
 
 /// A core library for the kernel's target comes from a nightly with its sources, or ready made from Debian.
-fn ebpf() -> Vec<Missing> {
+fn kernel_programs() -> Vec<Missing> {
     let mut missing = Vec::new();
-    if !has_nightly_sources() {
+    if !ebpf::has_nightly_sources() {
+        let library = format!("/usr/lib/rustlib/{}", ebpf::target());
         let debian = [
             (
                 "rustc-web",
@@ -137,7 +137,7 @@ fn ebpf() -> Vec<Missing> {
                 "a compiler whose core library exists for the kernel's target",
             ),
             ("cargo-web", "/usr/bin/cargo", "the cargo that goes with it"),
-            ("libstd-rust-web-dev-bpf", "/usr/lib/rustlib/bpfel-unknown-none", "that core library"),
+            ("libstd-rust-web-dev-bpf", &library, "that core library"),
         ];
         for (name, path, purpose) in debian {
             if !Path::new(path).exists() {
@@ -150,14 +150,6 @@ fn ebpf() -> Vec<Missing> {
         missing.push(Missing { name: "bpf-linker", purpose, source: Source::Crate(BPF_LINKER) });
     }
     missing
-}
-
-/// Whether rustup has a nightly compiler with the sources of its core library.
-fn has_nightly_sources() -> bool {
-    let mut rustc = std::process::Command::new("rustup");
-    let sysroot = output(rustc.args(["run", "nightly", "rustc", "--print", "sysroot"]));
-    sysroot
-        .is_ok_and(|path| Path::new(path.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
 }
 
 fn cargo_home() -> PathBuf {
