@@ -1,6 +1,6 @@
 //! DNS messages that the kernel copies out of packets for user space to parse.
 
-use crate::network::Actor;
+use crate::{network::Actor, ring::Header};
 
 /// Bytes of a message that a record holds; longer messages are cut off.
 pub const DNS_BYTES_MAX: usize = 512;
@@ -23,15 +23,9 @@ pub const DNS_RECEIVED: u8 = 2;
 /// What stands before the bytes of a message in the ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DnsHeader {
-    /// The ring's record kind.
-    pub kind: u32,
-    /// Container that asks.
-    pub slot: u32,
-    /// Its cgroup.
-    pub cgroup: u64,
-    /// Boot time, ns.
-    pub time_ns: u64,
+pub struct DnsRecord {
+    /// `KIND_DNS`.
+    pub header: Header,
     /// The resolver as asked.
     pub peer: [u8; 16],
     /// Port of the resolver.
@@ -48,14 +42,14 @@ pub struct DnsHeader {
     pub actor: Actor,
 }
 
-const _: () = assert!(size_of::<DnsHeader>() == 80);
+const _: () = assert!(size_of::<DnsRecord>() == 80);
 
 /// A record with a short copy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct DnsShort {
-    /// Header.
-    pub header: DnsHeader,
+    /// What it says besides the message.
+    pub record: DnsRecord,
     /// The message, then anything.
     pub bytes: [u8; DNS_BYTES_SHORT],
 }
@@ -66,8 +60,8 @@ const _: () = assert!(size_of::<DnsShort>() == 80 + DNS_BYTES_SHORT);
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct DnsLong {
-    /// Header.
-    pub header: DnsHeader,
+    /// What it says besides the message.
+    pub record: DnsRecord,
     /// The message, then anything.
     pub bytes: [u8; DNS_BYTES_MAX],
 }

@@ -3,6 +3,8 @@
 //! Addresses are 16 bytes, IPv4 in its mapped form (`::ffff:a.b.c.d`), so that one peer has one key whichever family the
 //! socket has. Ports are in host order. Counters only grow; user space takes differences.
 
+use crate::ring::Header;
+
 /// Flows that one container may have of its own; past it packets count in [`NetworkCounters`] alone, as `unnamed_*`.
 pub const FLOWS_PER_SLOT_MAX: u64 = 2048;
 
@@ -64,7 +66,7 @@ pub struct Flow {
     pub last_ns: u64,
     /// Epoch in which the flow's act was last reported; 0 for never.
     pub epoch: u64,
-    /// Attempts since that report.
+    /// Acts since that report.
     pub unreported: u64,
     /// Where packets really went, when address translation sent them elsewhere than asked; else zeros.
     pub routed: [u8; 16],
@@ -185,15 +187,9 @@ const _: () = assert!(size_of::<Actor>() == 32);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkRecord {
-    /// The ring's record kind.
-    pub kind: u32,
-    /// Container that acted.
-    pub slot: u32,
-    /// Its cgroup.
-    pub cgroup: u64,
-    /// Boot time, ns.
-    pub time_ns: u64,
-    /// Attempts since the last report of this act, this one included.
+    /// `KIND_NETWORK`.
+    pub header: Header,
+    /// How often it was done since its last report, this time included.
     pub count: u64,
     /// The peer as asked.
     pub peer: [u8; 16],

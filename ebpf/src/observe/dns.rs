@@ -18,9 +18,10 @@ use aya_ebpf::{
 use bulkhead_abi::{
     dns::{
         DNS_BYTES_MAX, DNS_BYTES_SHORT, DNS_CREATOR, DNS_CUT, DNS_RECEIVED, DNS_SENT, DNS_TCP,
-        DnsHeader, DnsLong, DnsShort,
+        DnsRecord, DnsLong, DnsShort,
     },
     network::{NETWORK_CREATOR, NETWORK_NO_PROCESS, NetworkCounters},
+    ring::{Header, KIND_DNS},
 };
 
 use crate::{
@@ -196,7 +197,7 @@ macro_rules! copy {
             // SAFETY: as above; every field of the header is written.
             unsafe {
                 let flags = about.flags | if cut { DNS_CUT } else { 0 };
-                write_header(&raw mut (*record).header, length as u16, flags, about);
+                write_record(&raw mut (*record).record, length as u16, flags, about);
             }
             entry.submit(0);
             count!(about.counters, acts_emitted, 1);
@@ -209,22 +210,24 @@ copy!(copy_long, DnsLong, DNS_BYTES_MAX);
 
 /// # Safety
 ///
-/// `header` points into a reserved record.
+/// `record` points into a reserved record.
 #[inline(always)]
-unsafe fn write_header(header: *mut DnsHeader, length: u16, flags: u16, about: &About<'_>) {
+unsafe fn write_record(record: *mut DnsRecord, length: u16, flags: u16, about: &About<'_>) {
     // SAFETY: the caller's.
     unsafe {
-        (*header).kind = ring::KIND_DNS;
-        (*header).slot = about.place.slot;
-        (*header).cgroup = about.place.cgroup;
-        (*header).time_ns = about.now;
-        (*header).peer = about.peer.bytes();
-        (*header).peer_port = about.peer.port;
-        (*header).length = length;
-        (*header).direction = if about.sent { DNS_SENT } else { DNS_RECEIVED };
-        (*header).pad = 0;
-        let (_, who) = describe(about.place, Some(about.socket), &raw mut (*header).actor);
-        (*header).flags =
+        (*record).header = Header {
+            kind: KIND_DNS,
+            slot: about.place.slot,
+            cgroup: about.place.cgroup,
+            time_ns: about.now,
+        };
+        (*record).peer = about.peer.bytes();
+        (*record).peer_port = about.peer.port;
+        (*record).length = length;
+        (*record).direction = if about.sent { DNS_SENT } else { DNS_RECEIVED };
+        (*record).pad = 0;
+        let (_, who) = describe(about.place, Some(about.socket), &raw mut (*record).actor);
+        (*record).flags =
             flags | if who & (NETWORK_CREATOR | NETWORK_NO_PROCESS) != 0 { DNS_CREATOR } else { 0 };
     }
 }

@@ -127,9 +127,12 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
         outcome(sk, socket, counters, flow, &header, sent);
     }
     if belongs.act != 0 && (made || !belongs.if_new) {
-        if let Some(flow) = flow
-            && header.protocol != TCP
-        {
+        if header.protocol == TCP && belongs.act == act::INBOUND {
+            count!(counters, accepted, 1);
+            if let Some(flow) = flow {
+                count_flow!(flow, established, 1);
+            }
+        } else if let Some(flow) = flow {
             count_flow!(flow, attempts, 1);
         }
         let act = Act {

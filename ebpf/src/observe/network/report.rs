@@ -1,8 +1,11 @@
 //! Puts acts into the ring: each once per epoch, within the container's quota, and every other one counted by cause.
 
-use bulkhead_abi::network::{
-    Actor, Flow, NETWORK_CREATOR, NETWORK_NO_PROCESS, NETWORK_PASSED, NetworkCounters,
-    NetworkRecord,
+use bulkhead_abi::{
+    network::{
+        Actor, Flow, NETWORK_CREATOR, NETWORK_NO_PROCESS, NETWORK_PASSED, NetworkCounters,
+        NetworkRecord,
+    },
+    ring::{Header, KIND_NETWORK},
 };
 
 use super::{
@@ -56,10 +59,8 @@ pub(crate) fn report(
     let record = entry.as_mut_ptr();
     // SAFETY: the reserved memory is a whole record, and every field is written before it is submitted.
     unsafe {
-        (*record).kind = ring::KIND_NETWORK;
-        (*record).slot = place.slot;
-        (*record).cgroup = place.cgroup;
-        (*record).time_ns = now;
+        (*record).header =
+            Header { kind: KIND_NETWORK, slot: place.slot, cgroup: place.cgroup, time_ns: now };
         (*record).count = match flow {
             Some(flow) => atomic::take(&raw mut (*flow).unreported),
             None => 1,

@@ -1,0 +1,176 @@
+//! Network observation from user space: attach the programs, read counters and flows, take acts from ring records.
+//!
+//! Counters in the kernel only grow; whoever reads them keeps the last reading and takes differences. A slot's index is
+//! used again after its container ended: [`Network::forget`] must run in between, and readings start anew.
+
+mod event;
+mod flow;
+
+use std::{fs::File, os::fd::AsFd};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData},
+    programs::{CgroupAttachMode, Program},
+};
+use bulkhead_abi::network::{Flow as RawFlow, FlowKey as RawKey, NetworkCounters};
+
+use crate::error::ObserveError;
+
+pub use self::{
+    event::{Actor, Known, NetworkAct, NetworkEvent},
+    flow::{Direction, Flow, FlowKey},
+};
+pub(in crate::observe) use self::flow::address;
+
+/// A plain value of a map.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T>(T);
+
+// SAFETY: `repr(C)`, made of integers and arrays of them, explicit padding: any bytes are a valid value.
+unsafe impl aya::Pod for Plain<RawFlow> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<RawKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<NetworkCounters> {}
+
+/// The programs of this subject, in the order in which the kernel runs those of one hook: the packets' programs mark the
+/// sockets that the DNS programs look at.
+const PROGRAMS: [&str; 13] = [
+    "observe_create",
+    "observe_bind4",
+    "observe_bind6",
+    "observe_post_bind4",
+    "observe_post_bind6",
+    "observe_connect4",
+    "observe_connect6",
+    "observe_sendmsg4",
+    "observe_sendmsg6",
+    "observe_egress",
+    "observe_ingress",
+    "observe_dns_egress",
+    "observe_dns_ingress",
+];
+
+/// The maps of the network programs, while they are attached.
+pub struct Network {
+    counters: Array<MapData, Plain<NetworkCounters>>,
+    flows: HashMap<MapData, Plain<RawKey>, Plain<RawFlow>>,
+    removed: Array<MapData, u64>,
+}
+
+impl Network {
+    /// Loads and attaches the programs at a cgroup, and takes their maps.
+    ///
+    /// Programs of one hook run in the order of attachment; those attached before these tell them whether they refused a
+    /// call. So guards come first.
+    pub fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<Self, ObserveError> {
+        for name in PROGRAMS {
+            let program =
+                ebpf.program_mut(name).ok_or(ObserveError::MissingProgram { program: name })?;
+            attach(program, cgroup)
+                .map_err(|source| ObserveError::Attach { program: name, source })?;
+        }
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or(ObserveError::MissingMap { map: name })
+        };
+        let map = |name| move |source| ObserveError::Map { map: name, source };
+        Ok(Self {
+            counters: take("NETWORK")?.try_into().map_err(map("NETWORK"))?,
+            flows: take("FLOWS")?.try_into().map_err(map("FLOWS"))?,
+            removed: take("FLOWS_REMOVED")?.try_into().map_err(map("FLOWS_REMOVED"))?,
+        })
+    }
+
+    /// What the container in that slot did since the observer started, or the slot was first used.
+    pub fn counters(&self, slot: u32) -> Result<NetworkCounters, ObserveError> {
+        self.counters
+            .get(&slot, 0)
+            .map(|plain| plain.0)
+            .map_err(|source| ObserveError::Map { map: "NETWORK", source })
+    }
+
+    /// Every flow of every container. One system call for each two flows: read it once a window, not per container.
+    pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        let map = |source| ObserveError::Map { map: "FLOWS", source };
+        let mut flows = Vec::new();
+        for key in self.flows.keys() {
+            let key = key.map_err(map)?;
+            // Removed since: its container ended.
+            if let Ok(flow) = self.flows.get(&key, 0) {
+                flows.push((FlowKey::from_raw(&key.0), Flow::from_raw(&flow.0)));
+            }
+        }
+        Ok(flows)
+    }
+
+    /// The flows of one container.
+    pub fn flows_of(&self, slot: u32) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        Ok(self.flows()?.into_iter().filter(|(key, _)| key.slot == slot).collect())
+    }
+
+    /// Removes flows that were last used before `before_ns` (boot time), and returns them with what they carried last.
+    ///
+    /// Choose a time well in the past: a packet at the very moment of removal counts in the container's totals alone.
+    pub fn expire(&mut self, before_ns: u64) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        self.remove(|_, flow| flow.last_ns < before_ns)
+    }
+
+    /// Removes everything about a slot whose container ended, so that the next one starts without its flows. The slot's
+    /// counters stay: they only grow.
+    pub fn forget(&mut self, slot: u32) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        self.remove(|key, _| key.slot == slot)
+    }
+
+    fn remove(
+        &mut self,
+        which: impl Fn(&FlowKey, &Flow) -> bool,
+    ) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        let mut removed = Vec::new();
+        for (key, flow) in self.flows()? {
+            if !which(&key, &flow) {
+                continue;
+            }
+            let raw = Plain(key.to_raw());
+            // What it carried between the first look and this one.
+            let Ok(last) = self.flows.get(&raw, 0) else { continue };
+            if self.flows.remove(&raw).is_err() {
+                continue;
+            }
+            self.count_removed(key.slot)?;
+            removed.push((key, Flow::from_raw(&last.0)));
+        }
+        Ok(removed)
+    }
+
+    /// Makes room for another flow of the slot; this process is the only writer of the number.
+    fn count_removed(&mut self, slot: u32) -> Result<(), ObserveError> {
+        let map = |source| ObserveError::Map { map: "FLOWS_REMOVED", source };
+        let before = self.removed.get(&slot, 0).map_err(map)?;
+        self.removed.set(slot, before + 1, 0).map_err(map)
+    }
+}
+
+fn attach(program: &mut Program, cgroup: &File) -> Result<(), aya::programs::ProgramError> {
+    let cgroup = cgroup.as_fd();
+    // `Single` is flags 0: links are always multi, and the kernel refuses the flag.
+    match program {
+        Program::CgroupSkb(p) => {
+            let direction = p
+                .expected_attach_type()
+                .expect("the section name of every packet program holds its direction");
+            p.load()?;
+            p.attach(cgroup, direction, CgroupAttachMode::Single).map(drop)
+        }
+        Program::CgroupSock(p) => {
+            p.load()?;
+            p.attach(cgroup, CgroupAttachMode::Single).map(drop)
+        }
+        Program::CgroupSockAddr(p) => {
+            p.load()?;
+            p.attach(cgroup, CgroupAttachMode::Single).map(drop)
+        }
+        _ => unreachable!("the table above names only cgroup programs"),
+    }
+}

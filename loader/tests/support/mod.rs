@@ -1,0 +1,6 @@
+//! What the tests of this crate share: containers made of a cgroup and a namespace, and an observer over them.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod container;
+pub mod link;
+pub mod watch;

@@ -1,0 +1,134 @@
+//! An observer over a cgroup of a test's own, with its containers claimed.
+
+use std::time::{Duration, Instant};
+
+use bulkhead_abi::{network::NetworkCounters, slot::Slot};
+use bulkhead_loader::observe::{
+    Event, Observer,
+    dns::DnsEvent,
+    network::{Direction, Flow, FlowKey, NetworkAct, NetworkEvent},
+};
+use bulkhead_tests::requirement::{Need, met};
+
+use super::container::Cgroup;
+
+/// How long to wait for what must come; nothing waits that long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An observer, and what it has reported so far.
+pub struct Watch {
+    /// The cgroup that it is attached to; containers are its children.
+    pub root: Cgroup,
+    observer: Observer,
+    network: Vec<NetworkEvent>,
+    dns: Vec<DnsEvent>,
+    claimed: u32,
+}
+
+impl Watch {
+    /// Attaches one, or says why this machine cannot.
+    pub fn open(group: &str) -> Option<Self> {
+        if !met(group, &[Need::Root, Need::Bpf, Need::Cgroup2, Need::Netns]) {
+            return None;
+        }
+        let root = Cgroup::root("net");
+        let observer = Observer::load(root.path());
+        Some(Self { root, observer, network: Vec::new(), dns: Vec::new(), claimed: 0 })
+    }
+
+    /// Makes a container: a cgroup with a slot. Returns the slot's index with it.
+    pub fn container(&mut self, name: &str) -> (Cgroup, u32) {
+        let cgroup = self.root.child(name);
+        self.claimed += 1;
+        let slot = Slot { index: self.claimed, ..Slot::default() };
+        self.observer.claim_slot(cgroup.id(), slot);
+        (cgroup, self.claimed)
+    }
+
+    /// Counters of a container.
+    pub fn counters(&self, slot: u32) -> NetworkCounters {
+        self.observer.network.counters(slot).expect("the slot has counters")
+    }
+
+    /// Waits until the counters of a container satisfy a condition.
+    pub fn counters_when(
+        &self,
+        slot: u32,
+        reached: impl Fn(&NetworkCounters) -> bool,
+    ) -> NetworkCounters {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.counters(slot);
+            if reached(&counters) {
+                return counters;
+            }
+            assert!(Instant::now() < until, "still {counters:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Flows of a container, without those that stand for bound ports.
+    pub fn flows(&self, slot: u32) -> Vec<(FlowKey, Flow)> {
+        let mut flows = self.observer.network.flows_of(slot).expect("the table can be read");
+        flows.retain(|(key, _)| !key.is_bound_port());
+        flows
+    }
+
+    /// The one flow of a container in that direction and protocol.
+    pub fn flow(&self, slot: u32, direction: Direction, protocol: u8) -> (FlowKey, Flow) {
+        let mut flows = self.flows(slot);
+        flows.retain(|(key, _)| key.direction == direction && key.protocol == protocol);
+        assert_eq!(flows.len(), 1, "{flows:#?}");
+        flows.remove(0)
+    }
+
+    /// Removes what is known of a slot.
+    pub fn forget(&mut self, slot: u32) -> Vec<(FlowKey, Flow)> {
+        self.observer.network.forget(slot).expect("the table can be changed")
+    }
+
+    /// Takes everything that the ring holds.
+    pub fn drain(&mut self) {
+        while let Some(event) = self.observer.next() {
+            match event {
+                Event::Network(event) => self.network.push(event),
+                Event::Dns(event) => self.dns.push(event),
+                #[allow(unreachable_patterns, reason = "other subjects have events of their own")]
+                _ => {}
+            }
+        }
+    }
+
+    /// Network acts of a container so far.
+    pub fn acts(&mut self, slot: u32) -> Vec<NetworkEvent> {
+        self.drain();
+        self.network.iter().filter(|event| event.slot == slot).cloned().collect()
+    }
+
+    /// Acts of that kind of a container so far.
+    pub fn acts_of(&mut self, slot: u32, act: NetworkAct) -> Vec<NetworkEvent> {
+        let mut acts = self.acts(slot);
+        acts.retain(|event| event.act == act);
+        acts
+    }
+
+    /// The one act of that kind of a container; waits for it.
+    pub fn act(&mut self, slot: u32, act: NetworkAct) -> NetworkEvent {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut acts = self.acts_of(slot, act);
+            if !acts.is_empty() {
+                assert_eq!(acts.len(), 1, "{acts:#?}");
+                return acts.remove(0);
+            }
+            assert!(Instant::now() < until, "no {act:?} among {:#?}", self.acts(slot));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// DNS messages of a container so far.
+    pub fn messages(&mut self, slot: u32) -> Vec<DnsEvent> {
+        self.drain();
+        self.dns.iter().filter(|event| event.slot == slot).cloned().collect()
+    }
+}
