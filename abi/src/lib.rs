@@ -6,8 +6,12 @@
 #![no_std]
 
 pub mod dns;
+pub mod guard;
 pub mod network;
+pub mod process;
+pub mod ring;
 pub mod slot;
+pub mod syscall;
 
 /// Version of every layout in this crate; stored beside the pinned maps and checked before they are used.
 pub const ABI_VERSION: u32 = 1;

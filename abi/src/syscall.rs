@@ -1,0 +1,125 @@
+//! What the kernel counts of system calls: histogram, bigrams, marked 6-grams, sampled runs; and calls that are acts.
+
+use crate::ring::Header;
+
+/// Numbers per ABI that have a counter of their own.
+pub const CALLS: usize = 512;
+/// Pairs of calls that one container can count apart on one CPU; past it they count as [`CallCounters::bigrams_lost`].
+pub const BIGRAMS: usize = 2048;
+/// Buckets of hashed 6-grams.
+pub const NGRAM_BUCKETS: usize = 1 << 15;
+/// Words of one half of the bitmap.
+pub const NGRAM_WORDS: usize = NGRAM_BUCKETS / 64;
+/// Calls per sampled run.
+pub const RUN_LENGTH: usize = 256;
+/// Bits that one call takes in the register of the last six.
+pub const CALL_BITS: u32 = 10;
+/// The register's six calls.
+pub const REGISTER_MASK: u64 = (1 << (6 * CALL_BITS)) - 1;
+
+/// The call after `call` in a task's register of the last six; the oldest falls out.
+#[inline(always)]
+pub const fn shift(register: u64, call: u32) -> u64 {
+    ((register << CALL_BITS) | (call as u64 & 0x3ff)) & REGISTER_MASK
+}
+
+/// Bucket of the six calls in a register: multiplicative hashing (Knuth, TAOCP 6.4) by 2⁶⁴/φ.
+#[inline(always)]
+pub const fn bucket(register: u64) -> u32 {
+    (register.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as u32
+}
+
+/// One counted pair of calls.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bigram {
+    /// First call in the high half, second in the low, plus one (0 is an empty place).
+    pub key: u32,
+    /// Occurrences; wraps, and user space takes wrapping differences.
+    pub count: u32,
+}
+
+/// One container's counts on one CPU. Calls of a foreign ABI (32-bit x86) start at index [`CALLS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CallCounters {
+    /// Calls by number.
+    pub calls: [u64; 2 * CALLS],
+    /// Calls with numbers beyond [`CALLS`].
+    pub calls_beyond: u64,
+    /// Pairs that found no place in `bigrams`.
+    pub bigrams_lost: u64,
+    /// Pairs, hashed with a probe of two places.
+    pub bigrams: [Bigram; BIGRAMS],
+}
+
+// A per-CPU value holds at most 32 KiB.
+const _: () = assert!(size_of::<CallCounters>() == 16 * 512 + 16 + 8 * 2048);
+const _: () = assert!(size_of::<CallCounters>() <= 32 * 1024);
+
+/// Nobody fills the run: the next task that makes a call takes it.
+pub const RUN_FREE: u64 = 0;
+/// The run is complete and waits for user space.
+pub const RUN_FULL: u64 = u64::MAX;
+
+/// Order of one container's calls, shared by all CPUs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// Marked buckets, in two halves: one fills while the other is read and cleared.
+    pub ngrams: [[u64; NGRAM_WORDS]; 2],
+    /// Thread that fills the run, `RUN_FREE` or `RUN_FULL`.
+    pub run_owner: u64,
+    /// Calls in the run so far.
+    pub run_length: u64,
+    /// The run.
+    pub run: [u16; RUN_LENGTH],
+}
+
+const _: () = assert!(size_of::<Order>() == 2 * 4096 + 16 + 512);
+
+/// Longest path or text that a call's record carries.
+pub const CALL_TEXT: usize = 108;
+
+/// A privileged or unusual call: reported once an epoch and container, counted the rest of the time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CallRecord {
+    /// `KIND_CALL`.
+    pub header: Header,
+    /// Thread-group id.
+    pub pid: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Number of the call.
+    pub call: u32,
+    /// 0 native, 1 foreign (32-bit x86).
+    pub foreign: u32,
+    /// First two arguments.
+    pub arguments: [u64; 2],
+    /// Path of a Unix socket that was connected to (abstract ones begin with 0); else zeros.
+    pub text: [u8; CALL_TEXT],
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<CallRecord>() == 24 + 16 + 16 + 108 + 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_register_holds_the_last_six_calls() {
+        let mut register = 0;
+        for call in [9, 1, 2, 3, 4, 5, 6] {
+            register = shift(register, call);
+        }
+        let mut same = 0;
+        for call in [7, 7, 1, 2, 3, 4, 5, 6] {
+            same = shift(same, call);
+        }
+        assert_eq!(register, same);
+        assert!((bucket(register) as usize) < NGRAM_BUCKETS);
+    }
+}

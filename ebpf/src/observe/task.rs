@@ -1,0 +1,224 @@
+//! What is remembered of each task: its container, how it came there, and its last six calls.
+//!
+//! Task storage in sys_enter: kernel 5.12. The slot is set at fork, exec and cgroup attach; at any change of `SLOTS` or of
+//! a task's cgroup, a generation is raised and every task looks its slot up once more by its own cgroup.
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    btf_maps::{Array, LruHashMap},
+    helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_storage_get},
+    macros::btf_map,
+};
+use bulkhead_abi::{
+    process::{ORIGIN_ENTERED, ORIGIN_STARTED},
+    slot::{ANCESTOR_LEVELS_MAX, Slot},
+};
+
+use crate::{atomic, offsets, slots};
+
+/// The runtime is still setting the task up: until its first exec it feeds no feature.
+pub(crate) const TASK_SETUP: u32 = 1 << 0;
+/// The task belongs to a container (which may have no name, and slot 0, yet).
+pub(crate) const TASK_CONTAINED: u32 = 1 << 1;
+
+/// Value of the task storage.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Task {
+    /// The last six calls.
+    pub(crate) register: u64,
+    /// Cgroup, as `SLOTS` has it; 0 on the host.
+    pub(crate) cgroup: u64,
+    /// The task's own cgroup.
+    pub(crate) leaf: u64,
+    /// Generation in which the slot was looked up; 0 for never.
+    pub(crate) generation: u32,
+    /// Index of the container; 0 on the host or without a name.
+    pub(crate) slot: u32,
+    /// `TASK_*`.
+    pub(crate) flags: u32,
+    /// `ORIGIN_*`.
+    pub(crate) origin: u32,
+    /// Calls in the register, up to 6.
+    pub(crate) calls: u32,
+    /// Zero.
+    pub(crate) pad: u32,
+}
+
+/// What user space and programs tell one another; one element.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Control {
+    /// Raised whenever tasks must look their slot up again; never 0.
+    pub(crate) generation: u32,
+    /// The half of the n-gram bitmaps that fills.
+    pub(crate) half: u32,
+}
+
+/// User space raises the generation when it changes `SLOTS`, and switches the half.
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+
+/// Cgroups that have had a first process; the next one from outside entered.
+#[btf_map]
+static STARTED: LruHashMap<u64, u32, 4096> = LruHashMap::new();
+
+/// Layout that the loader reads from BTF: `aya_ebpf` has no type for task storage.
+#[repr(C)]
+struct Storage {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const Task,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: it holds no data; the kernel replaces it by a map.
+unsafe impl Sync for Storage {}
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "TASKS")]
+static TASKS: Storage = Storage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+/// The running task, in the form that storage helpers and direct reads want.
+#[inline(always)]
+pub(crate) fn current() -> *mut core::ffi::c_void {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_task_btf() as *mut core::ffi::c_void }
+}
+
+/// What is remembered of a task.
+#[inline(always)]
+pub(crate) fn find(task: *mut core::ffi::c_void) -> Option<*mut Task> {
+    get(task, 0)
+}
+
+/// What is remembered of a task, or a new zeroed memory; `None` when the kernel has no memory left.
+#[inline(always)]
+pub(crate) fn find_or_make(task: *mut core::ffi::c_void) -> Option<*mut Task> {
+    get(task, BPF_LOCAL_STORAGE_GET_F_CREATE.into())
+}
+
+#[inline(always)]
+fn get(task: *mut core::ffi::c_void, flags: u64) -> Option<*mut Task> {
+    let map = core::ptr::addr_of!(TASKS).cast_mut();
+    // SAFETY: the map is a task storage of `Task`s; the verifier checks `task`.
+    let value = unsafe {
+        bpf_task_storage_get(map.cast(), task.cast(), core::ptr::null_mut(), flags).cast::<Task>()
+    };
+    (!value.is_null()).then_some(value)
+}
+
+/// The generation that counts.
+#[inline(always)]
+pub(crate) fn control() -> Option<*mut Control> {
+    CONTROL.get_ptr_mut(0)
+}
+
+/// Makes every task look its slot up again: after a move, one event stands for all threads of a process.
+#[inline(always)]
+pub(crate) fn raise_generation() {
+    if let Some(control) = control() {
+        // SAFETY: a live array element; wrapping to 0 takes 2³² container starts.
+        unsafe {
+            atomic::add_u32(core::ptr::addr_of_mut!((*control).generation), 1);
+        }
+    }
+}
+
+/// Looks the running task's slot up by its cgroup and remembers it for this generation.
+#[inline(never)]
+pub(crate) fn settle(generation: u32) -> u32 {
+    let Some(task) = find_or_make(current()) else { return 0 };
+    // SAFETY: no arguments.
+    let leaf = unsafe { bpf_get_current_cgroup_id() };
+    let found = slots::of_current();
+    // SAFETY: `task` points into the running task's own storage.
+    unsafe {
+        place(task, leaf, found);
+        (*task).generation = generation;
+        (*task).slot
+    }
+}
+
+/// Writes a task's container.
+///
+/// # Safety
+///
+/// `task` points into a live task storage.
+#[inline(always)]
+pub(crate) unsafe fn place(task: *mut Task, leaf: u64, found: Option<(u64, Slot)>) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*task).leaf = leaf;
+        if let Some((cgroup, slot)) = found {
+            if (*task).slot != slot.index {
+                (*task).calls = 0;
+            }
+            (*task).cgroup = cgroup;
+            (*task).slot = slot.index;
+            (*task).flags |= TASK_CONTAINED;
+        } else {
+            (*task).cgroup = 0;
+            (*task).slot = 0;
+            (*task).flags = 0;
+        }
+    }
+}
+
+/// How a task that comes from outside a container came to be in it: as its first process, or later.
+#[inline(always)]
+pub(crate) fn arrival(cgroup: u64) -> u32 {
+    // SAFETY: copied out at once.
+    if unsafe { STARTED.get(cgroup) }.is_some() {
+        ORIGIN_ENTERED
+    } else {
+        let _ = STARTED.insert(cgroup, 1, 0);
+        ORIGIN_STARTED
+    }
+}
+
+/// Id of the cgroup v2 directory that a task is in.
+#[inline(always)]
+pub(crate) fn cgroup_of(task: u64) -> Option<u64> {
+    let set: u64 = offsets::read(task, offsets::TASK_CGROUPS::get())?;
+    offsets::read(set, offsets::CSS_SET_DFL_CGRP::get())
+}
+
+/// Id of a cgroup object.
+#[inline(always)]
+pub(crate) fn cgroup_id(cgroup: u64) -> Option<u64> {
+    let node: u64 = offsets::read(cgroup, offsets::CGROUP_KN::get())?;
+    offsets::read(node, offsets::KERNFS_NODE_ID::get())
+}
+
+/// The container of a cgroup object: itself or its nearest ancestor that `SLOTS` has.
+#[inline(always)]
+pub(crate) fn slot_of_cgroup(cgroup: u64) -> Option<(u64, Slot)> {
+    let leaf = cgroup_id(cgroup)?;
+    if let Some(slot) = slots::of_cgroup(leaf) {
+        return Some((leaf, slot));
+    }
+    let level: i32 = offsets::read(cgroup, offsets::CGROUP_LEVEL::get())?;
+    let ancestors = offsets::CGROUP_ANCESTORS::get();
+    let mut step = 1;
+    while step < ANCESTOR_LEVELS_MAX as i32 {
+        let at = level - step;
+        if at <= 0 {
+            break;
+        }
+        let ancestor: u64 = offsets::read(cgroup, ancestors + 8 * at as u32)?;
+        let id = cgroup_id(ancestor)?;
+        if let Some(slot) = slots::of_cgroup(id) {
+            return Some((id, slot));
+        }
+        step += 1;
+    }
+    None
+}
