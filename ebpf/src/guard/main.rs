@@ -1,10 +1,25 @@
+//! The guards: they refuse, drop and hold back, and go on doing so from their pins when every daemon is dead.
+//!
+//! One verdict (`verdict.rs`), asked from four places: calls (`connect.rs`), sockets' packets (`packet.rs`), the
+//! container's interface (`interface.rs`), and new cgroups that nobody has named (`cgroup.rs`).
 #![no_std]
 #![no_main]
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-#[raw_tracepoint(tracepoint = "sys_enter")]
-pub fn sys_enter(_ctx: RawTracePointContext) -> i32 { 0 }
+#![feature(asm_experimental_arch)]
+
+mod cgroup;
+mod connect;
+mod header;
+mod interface;
+mod maps;
+mod packet;
+mod slots;
+mod verdict;
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
