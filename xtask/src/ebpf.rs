@@ -100,6 +100,8 @@ pub(crate) fn run(_: &Arguments) -> anyhow::Result<()> {
                 format!("-Clinker={}", linker.display()),
                 "-Clink-arg=--btf".into(),
                 "-Cdebuginfo=2".into(),
+                // Atomic operations that answer the old value: kernel 5.12, as task storage in `sys_enter`.
+                "-Ctarget-cpu=v3".into(),
                 format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
             ]
             .join("\x1f"),
