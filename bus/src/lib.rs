@@ -1,12 +1,17 @@
 //! Topics, envelope and wire format, and the embedded log behind one contract.
 //!
 //! - [`contract`]: what every bus promises; [`tail`]: reading to the end and waiting for more.
+//! - [`typed`]: the domain's records to the bus and back; [`signature`]: whose they are.
 #![forbid(unsafe_code)]
 
 pub mod contract;
+pub mod signature;
 pub mod tail;
+pub mod typed;
+mod wire;
 
 pub use contract::{
     Batch, Bus, BusError, Commit, Headers, Outgoing, Position, Record, Topic, partition_of,
 };
+pub use signature::{Signer, Verifier};
 pub use tail::Tail;
