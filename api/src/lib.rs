@@ -7,12 +7,15 @@
 
 pub mod client;
 pub mod credentials;
+pub mod follow;
 pub mod frame;
 pub mod ledger;
 pub mod protocol;
 pub mod select;
 pub mod server;
+pub mod service;
 pub mod state;
+pub mod writer;
 
 #[cfg(test)]
 mod fixture;

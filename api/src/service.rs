@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_bus::{Bus, BusError};
 use bulkhead_domain::alert::{Alert, Review};
 use bulkhead_domain::audit::AuditEntry;
 use bulkhead_domain::container::Container;
@@ -81,7 +82,7 @@ impl Shared {
 }
 
 /// The API's handler.
-pub struct Service<S> {
+pub struct Service<S, B> {
     /// What the detector tells.
     pub state: S,
     /// Who serves.
@@ -89,23 +90,21 @@ pub struct Service<S> {
     /// The fold of the topics.
     pub shared: std::sync::Arc<Shared>,
     /// The way into the log.
-    pub writer: Writer,
+    pub writer: Writer<B>,
     /// The wall clock.
     pub clock: fn() -> Timestamp,
     /// Draws the nonce of a manual measure.
     pub nonce: fn() -> u128,
     /// What was lost on the way to the log, by cause.
-    pub lost: fn() -> BTreeMap<String, u64>,
+    pub lost: Box<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>,
 }
 
-impl<S: State> Handler for Service<S> {
+impl<S: State, B: Bus> Handler for Service<S, B> {
     async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::Status => self.status().await,
             Request::Workloads { workload } => self.workloads(workload).await,
-            Request::Containers => {
-                Ok(Reply::Containers(self.shared.read().container_summaries()))
-            }
+            Request::Containers => Ok(Reply::Containers(self.shared.read().container_summaries())),
             Request::Baseline { workload } => self.baseline(&workload).await,
             Request::Alerts { workload, open, limit } => self.alerts(workload, open, limit).await,
             Request::Alert { id } => {
@@ -118,7 +117,8 @@ impl<S: State> Handler for Service<S> {
             }
             Request::Why { container, peer } => self.why(&container, &peer),
             Request::Learn { workload, learn_for, until_mature, reset, why } => {
-                self.learn(caller, &workload, Learning { learn_for, until_mature, reset }, why).await
+                self.learn(caller, &workload, Learning { learn_for, until_mature, reset }, why)
+                    .await
             }
             Request::SetMode { workload, mode, why } => {
                 let wish = Wish::SetMode { mode, learn_for: None, until_mature: false };
@@ -150,7 +150,7 @@ struct Learning {
     reset: bool,
 }
 
-impl<S: State> Service<S> {
+impl<S: State, B: Bus> Service<S, B> {
     async fn engine(&self) -> Result<EngineView, Refusal> {
         self.state.engine().await.ok_or_else(no_detector)
     }
@@ -328,8 +328,8 @@ impl<S: State> Service<S> {
         let why = reason(why)?;
         let now = (self.clock)();
         let intent = Intent { wish, who: caller.who.clone(), why: why.clone() };
-        self.writer.intent(&workload, intent, now).await?;
-        self.audit(caller, &what, &workload.to_string(), why, now).await?;
+        let audit = self.audit(caller, &what, &workload.to_string(), why, now);
+        self.writer.intent(&workload, intent, &audit, now).await.map_err(not_written)?;
         Ok(Reply::Done { what, workload, measure: None })
     }
 
@@ -371,17 +371,13 @@ impl<S: State> Service<S> {
         );
         let id = measure.id;
         let object = measure.target.to_string();
-        self.writer.measure(&workload, &MeasureRecord::Set(measure), now).await?;
-        self.audit(caller, &what, &object, why, now).await?;
+        let audit = self.audit(caller, &what, &object, why, now);
+        let record = MeasureRecord::Set(measure);
+        self.writer.measure(&workload, &record, &audit).await.map_err(not_written)?;
         Ok(Reply::Done { what, workload, measure: Some(id) })
     }
 
-    async fn release(
-        &self,
-        caller: &Caller,
-        id: MeasureId,
-        why: String,
-    ) -> Result<Reply, Refusal> {
+    async fn release(&self, caller: &Caller, id: MeasureId, why: String) -> Result<Reply, Refusal> {
         let why = reason(why)?;
         let now = (self.clock)();
         let (workload, object) = {
@@ -411,30 +407,37 @@ impl<S: State> Service<S> {
             at: now,
         };
         let what = format!("{id} ended: {object}");
-        self.writer.measure(&workload, &record, now).await?;
-        self.audit(caller, &what, &object, why, now).await?;
+        let audit = self.audit(caller, &what, &object, why, now);
+        self.writer.measure(&workload, &record, &audit).await.map_err(not_written)?;
         Ok(Reply::Done { what, workload, measure: Some(id) })
     }
 
-    async fn audit(
+    fn audit(
         &self,
         caller: &Caller,
         what: &str,
         object: &str,
         why: String,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let entry = AuditEntry {
-            at: now,
+        at: Timestamp,
+    ) -> AuditEntry {
+        AuditEntry {
+            at,
             node: self.identity.node.clone(),
             who: caller.who.clone(),
             what: what.to_owned(),
             object: object.to_owned(),
             why,
             result: "done".into(),
-        };
-        self.writer.audit(&entry).await
+        }
     }
+}
+
+fn not_written(error: BusError) -> Refusal {
+    Refusal::new(
+        RefusalKind::Unavailable,
+        format!("nothing was decided, because it could not be written down: {error}"),
+        "try again once that is put right",
+    )
 }
 
 fn no_detector() -> Refusal {

@@ -67,7 +67,8 @@ fn supervise(config: &Config, roles: &[Role]) -> Result<Outcome, Failure> {
     directories(&config.paths, owner, processes.contains(&Process::Agent))?;
     let _locks = locks(&config.paths, processes.contains(&Process::Agent))?;
     if processes.contains(&Process::Controller) {
-        keys::prepare(&config.paths, owner).context("cannot prepare the signing key")?;
+        keys::prepare(&config.paths, owner, processes.contains(&Process::Agent))
+            .context("cannot prepare the signing key")?;
     }
     let status = runtime()?.block_on(supervise::run(&processes))?;
     match u8::try_from(status) {
