@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_bus::wire::Unreadable;
+use bulkhead_bus::typed::Unreadable;
 use bulkhead_bus::{Bus, BusError, Record, Tail, Topic, Verifier, typed};
 
 use crate::service::Shared;

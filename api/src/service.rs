@@ -329,7 +329,7 @@ impl<S: State, B: Bus> Service<S, B> {
         let now = (self.clock)();
         let intent = Intent { wish, who: caller.who.clone(), why: why.clone() };
         let audit = self.audit(caller, &what, &workload.to_string(), why, now);
-        self.writer.intent(&workload, intent, &audit, now).await.map_err(not_written)?;
+        self.writer.intent(&workload, intent, &audit, now).await.map_err(|e| not_written(&e))?;
         Ok(Reply::Done { what, workload, measure: None })
     }
 
@@ -373,7 +373,7 @@ impl<S: State, B: Bus> Service<S, B> {
         let object = measure.target.to_string();
         let audit = self.audit(caller, &what, &object, why, now);
         let record = MeasureRecord::Set(measure);
-        self.writer.measure(&workload, &record, &audit).await.map_err(not_written)?;
+        self.writer.measure(&workload, &record, &audit).await.map_err(|e| not_written(&e))?;
         Ok(Reply::Done { what, workload, measure: Some(id) })
     }
 
@@ -408,7 +408,7 @@ impl<S: State, B: Bus> Service<S, B> {
         };
         let what = format!("{id} ended: {object}");
         let audit = self.audit(caller, &what, &object, why, now);
-        self.writer.measure(&workload, &record, &audit).await.map_err(not_written)?;
+        self.writer.measure(&workload, &record, &audit).await.map_err(|e| not_written(&e))?;
         Ok(Reply::Done { what, workload, measure: Some(id) })
     }
 
@@ -432,7 +432,7 @@ impl<S: State, B: Bus> Service<S, B> {
     }
 }
 
-fn not_written(error: BusError) -> Refusal {
+fn not_written(error: &BusError) -> Refusal {
     Refusal::new(
         RefusalKind::Unavailable,
         format!("nothing was decided, because it could not be written down: {error}"),
