@@ -1,10 +1,8 @@
 //! Builds the product for commands that run it: the kernel programs, then the binary that embeds them.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-
-use crate::{step, workspace};
+use crate::{ebpf, step, workspace};
 
 /// Builds what `cargo xtask demo` runs, in the profile that the tests use.
 pub(crate) fn product() -> anyhow::Result<()> {
@@ -16,10 +14,9 @@ pub(crate) fn product() -> anyhow::Result<()> {
     )
 }
 
-/// Builds the programs that run in the kernel, as `cargo xtask ebpf` does.
+/// Builds the programs that run in the kernel.
 pub(crate) fn kernel_programs() -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    step::quietly("ebpf", Command::new(program).arg("ebpf"))
+    ebpf::run(&ebpf::Arguments {})
 }
 
 /// Where the binary is.
