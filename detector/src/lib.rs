@@ -3,8 +3,18 @@
 
 pub mod config;
 pub mod engine;
+mod fleet;
+mod incident;
+mod intents;
+mod learner;
 pub mod output;
+mod proposal;
+mod scorer;
+mod view;
+mod vouch;
+mod workload;
 
+pub use bulkhead_models::artifact::ArtifactError;
 pub use config::Config;
-pub use engine::{Engine, RestoreError};
+pub use engine::Engine;
 pub use output::Output;

@@ -6,9 +6,10 @@
 use bulkhead_domain::behaviour::Act;
 use bulkhead_domain::net::Peer;
 use bulkhead_domain::score::View;
+use serde::{Deserialize, Serialize};
 
 /// One part of what a detector found, with its weight within the detector's evidence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// What it is about, in words.
     pub subject: String,

@@ -4,6 +4,7 @@
 
 use bulkhead_domain::alert::Contribution;
 use bulkhead_domain::score::View;
+use serde::{Deserialize, Serialize};
 
 use crate::detector::Part;
 
@@ -11,7 +12,7 @@ use crate::detector::Part;
 const NAMED_MAX: usize = 8;
 
 /// What one view brought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Brought {
     /// The view.
     pub view: View,

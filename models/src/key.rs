@@ -81,9 +81,10 @@ pub fn keys(act: &Act, inventory: &Inventory) -> Vec<Key> {
             vec![Key::Listen(if *port >= EPHEMERAL_PORTS { 0 } else { *port }, *protocol)]
         }
         Act::Inbound { peer, port } => {
+            let port = if *port >= EPHEMERAL_PORTS { 0 } else { *port };
             vec![match inventory.workload(peer.address) {
-                Some(workload) => Key::InboundWorkload(workload.to_owned(), *port, peer.protocol),
-                None => Key::InboundNet(neighbourhood(peer.address), *port, peer.protocol),
+                Some(workload) => Key::InboundWorkload(workload.to_owned(), port, peer.protocol),
+                None => Key::InboundNet(neighbourhood(peer.address), port, peer.protocol),
             }]
         }
         Act::Dns { name } => match inventory.named(name) {

@@ -112,12 +112,14 @@ pub fn kind(kind: BehaviourKind, seen: &Incidence, pace: Pace) -> KindMaturity {
     }
 }
 
+/// Steps that the time to come is searched in.
+const STEPS: u32 = 64;
+
 /// Seconds until the bound comes under the target, and whether that is only a lower bound.
 fn eta(seen: &Incidence, pace: Pace) -> (Option<u64>, bool) {
     if seen.cells == 0 || pace.elapsed_secs <= 0.0 {
         return (None, true);
     }
-    const STEPS: u32 = 64;
     for step in 1..=STEPS {
         let t = f64::from(step) / f64::from(STEPS);
         let q1 = seen.singletons_after(t);

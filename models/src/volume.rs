@@ -175,6 +175,17 @@ impl Volume {
         self.lessons.len() as u64
     }
 
+    /// Different blocks of time among them.
+    pub fn blocks(&self) -> u64 {
+        self.lessons.iter().map(|l| l.origin.block).collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// Halves what is kept, by whole blocks: for when a record must become smaller.
+    pub fn halve(&mut self) {
+        let max = self.lessons.len() / 2;
+        self.thinning.apply(&mut self.lessons, max, |l| l.origin.block);
+    }
+
     /// Fits the ceilings to what was learned.
     pub fn fit(&mut self) {
         self.ceilings = Ceilings::of(self.lessons.iter().map(|l| &l.shape));

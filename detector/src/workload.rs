@@ -1,0 +1,251 @@
+//! All that is known of one workload: what is written down in a snapshot, whole.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bulkhead_domain::alert::Alert;
+use bulkhead_domain::baseline::Provenance;
+use bulkhead_domain::behaviour::{Act, ForbiddenAct};
+use bulkhead_domain::budget::AlertBudget;
+use bulkhead_domain::{Container, ContainerKey, EventId, Mode, Timestamp, WorkloadName};
+use bulkhead_models::ensemble::Ensemble;
+use bulkhead_models::fresh::Fresh;
+use bulkhead_models::novelty::Novelty;
+use bulkhead_models::sequence::{Locality, Sequence};
+use bulkhead_models::volume::{Subject, Volume};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::incident::Incident;
+use crate::vouch::Vouched;
+
+/// Alerts kept per workload: with their contributions some 200 KiB at most.
+pub(crate) const ALERTS_MAX: usize = 64;
+
+/// Containers that ended and are still remembered, for their numbers and names.
+const ENDED_MAX: usize = 64;
+
+/// State of one container, through its restarts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerState {
+    pub key: ContainerKey,
+    pub facts: Option<Container>,
+    /// Number among the workload's replicas.
+    pub replica: u32,
+    pub running: bool,
+    pub started: Timestamp,
+    /// Windows seen.
+    pub windows: u64,
+    pub vouched: Vouched,
+    pub locality: Locality,
+    /// New behaviours of the present block.
+    pub fresh: Fresh,
+    pub fresh_block: u64,
+    /// When the latest unexcused new behaviour came.
+    pub fresh_at: Option<Timestamp>,
+    /// When a guard last refused something.
+    pub refused_at: Option<Timestamp>,
+    pub incident: Option<Incident>,
+    pub blinded: Option<Incident>,
+    /// When an incident of it last had evidence: what is learned near it waits for review.
+    pub suspect_until: Timestamp,
+}
+
+impl ContainerState {
+    /// The container's own name, for people.
+    pub fn name(&self) -> String {
+        match &self.facts {
+            Some(facts) if !facts.name.is_empty() => facts.name.trim_start_matches('/').to_owned(),
+            _ => self.key.short().to_owned(),
+        }
+    }
+}
+
+/// What an acceptance of an alert would take in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Acceptable {
+    pub acts: Vec<Act>,
+    pub excesses: Vec<(Subject, f64)>,
+    pub buckets: Vec<u16>,
+    pub repository: Option<String>,
+}
+
+/// An alert with what accepting it would mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub alert: Alert,
+    pub acceptable: Acceptable,
+}
+
+/// State of one workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WorkloadState {
+    pub name: WorkloadName,
+    pub mode: Mode,
+    /// The mode that follows learning.
+    pub next: Mode,
+    pub learn_until: Option<Timestamp>,
+    pub until_mature: bool,
+    /// When the present learning began.
+    pub begun: Timestamp,
+    /// When scoring began; counts alerts a day.
+    pub scored_since: Option<Timestamp>,
+    pub last: Timestamp,
+    /// Highest (epoch, sequence) by producer.
+    pub marks: BTreeMap<u64, (u64, u64)>,
+    /// Records absorbed.
+    pub version: u64,
+    pub duplicates: u64,
+    /// Windows of another feature set, refused.
+    pub refused_windows: u64,
+    pub repositories: BTreeSet<String>,
+    pub containers: BTreeMap<String, ContainerState>,
+    pub replicas: u32,
+    pub novelty: Novelty,
+    pub volume: Volume,
+    pub sequence: Sequence,
+    pub ensemble: Option<Ensemble>,
+    pub model_version: String,
+    pub budget: Option<AlertBudget>,
+    pub alerts: VecDeque<Kept>,
+    /// Alerts that counted against the budget.
+    pub counted: u64,
+    /// Leading evidence that is silenced, and until when.
+    pub muted: BTreeMap<String, Option<Timestamp>>,
+    pub troubled_until: Timestamp,
+    /// Block in which maturity was last looked at.
+    pub judged_block: u64,
+    pub written_at: Timestamp,
+}
+
+impl WorkloadState {
+    /// A workload that nothing is known of.
+    pub fn new(name: WorkloadName, config: &Config, at: Timestamp) -> Self {
+        Self {
+            name,
+            mode: Mode::Learn,
+            next: config.learning.then,
+            learn_until: config.learning.at_most.map(|d| at.plus(d)),
+            until_mature: config.learning.until_mature,
+            begun: at,
+            scored_since: None,
+            last: at,
+            marks: BTreeMap::new(),
+            version: 0,
+            duplicates: 0,
+            refused_windows: 0,
+            repositories: BTreeSet::new(),
+            containers: BTreeMap::new(),
+            replicas: 0,
+            novelty: Novelty::new(config.kind_cap),
+            volume: Volume::default(),
+            sequence: Sequence::default(),
+            ensemble: None,
+            model_version: "none".into(),
+            budget: None,
+            alerts: VecDeque::new(),
+            counted: 0,
+            muted: BTreeMap::new(),
+            troubled_until: Timestamp::default(),
+            judged_block: 0,
+            written_at: at,
+        }
+    }
+
+    /// Whether it is a workload at all, and not only a node that reports about itself.
+    pub fn is_workload(&self) -> bool {
+        !self.containers.is_empty() || self.novelty.cells() > 0
+    }
+
+    /// Notes the record's id; `false` when its producer has published it before.
+    pub fn mark(&mut self, id: EventId) -> bool {
+        let position = (id.epoch, id.sequence);
+        match self.marks.get_mut(&id.producer) {
+            Some(mark) if *mark >= position => false,
+            Some(mark) => {
+                *mark = position;
+                true
+            }
+            None => {
+                // A producer is a node's role: thousands would be an attack on memory, and the oldest epoch goes.
+                if self.marks.len() >= 4096
+                    && let Some(oldest) =
+                        self.marks.iter().min_by_key(|(_, m)| **m).map(|(p, _)| *p)
+                {
+                    self.marks.remove(&oldest);
+                }
+                self.marks.insert(id.producer, position);
+                true
+            }
+        }
+    }
+
+    /// The container's state, made when it is new.
+    pub fn container(&mut self, key: &ContainerKey, at: Timestamp) -> &mut ContainerState {
+        let id = format!("{} {}", key.node, key.engine_id);
+        if !self.containers.contains_key(&id) {
+            self.forget_ended();
+            self.containers.insert(
+                id.clone(),
+                ContainerState {
+                    key: key.clone(),
+                    facts: None,
+                    replica: self.replicas,
+                    running: true,
+                    started: Timestamp::default(),
+                    windows: 0,
+                    vouched: Vouched::default(),
+                    locality: Locality::default(),
+                    fresh: Fresh::default(),
+                    fresh_block: 0,
+                    fresh_at: None,
+                    refused_at: None,
+                    incident: None,
+                    blinded: None,
+                    suspect_until: Timestamp::default(),
+                },
+            );
+            self.replicas += 1;
+            self.last = self.last.max(at);
+        }
+        self.containers.get_mut(&id).expect("it was inserted above")
+    }
+
+    fn forget_ended(&mut self) {
+        let ended = |c: &ContainerState| !c.running && c.incident.is_none();
+        while self.containers.values().filter(|c| ended(c)).count() >= ENDED_MAX {
+            let oldest =
+                self.containers.iter().filter(|(_, c)| ended(c)).min_by_key(|(_, c)| c.replica);
+            let Some(id) = oldest.map(|(id, _)| id.clone()) else { break };
+            self.containers.remove(&id);
+        }
+    }
+
+    /// Containers that run, one at least: rates are per running container.
+    pub fn running(&self) -> u64 {
+        (self.containers.values().filter(|c| c.running).count() as u64).max(1)
+    }
+
+    /// Keeps the latest revision of an alert.
+    pub fn keep(&mut self, alert: &Alert, acceptable: Acceptable) {
+        if let Some(kept) = self.alerts.iter_mut().find(|k| k.alert.id == alert.id) {
+            kept.alert = alert.clone();
+            kept.acceptable = acceptable;
+            return;
+        }
+        if self.alerts.len() >= ALERTS_MAX {
+            self.alerts.pop_front();
+        }
+        self.alerts.push_back(Kept { alert: alert.clone(), acceptable });
+    }
+
+    /// Interpreters on sockets that a person accepted here.
+    pub fn shells_accepted(&self) -> impl Iterator<Item = String> + '_ {
+        self.novelty.entries().filter_map(|e| match (&e.act, &e.provenance) {
+            (
+                Act::Forbidden { act: ForbiddenAct::ShellOnSocket, object },
+                Provenance::Accepted { .. },
+            ) => Some(object.clone()),
+            _ => None,
+        })
+    }
+}
