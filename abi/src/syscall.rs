@@ -18,13 +18,13 @@ pub const CALL_BITS: u32 = 10;
 pub const REGISTER_MASK: u64 = (1 << (6 * CALL_BITS)) - 1;
 
 /// The call after `call` in a task's register of the last six; the oldest falls out.
-#[inline(always)]
+#[inline]
 pub const fn shift(register: u64, call: u32) -> u64 {
     ((register << CALL_BITS) | (call as u64 & 0x3ff)) & REGISTER_MASK
 }
 
 /// Bucket of the six calls in a register: multiplicative hashing (Knuth, TAOCP 6.4) by 2⁶⁴/φ.
-#[inline(always)]
+#[inline]
 pub const fn bucket(register: u64) -> u32 {
     (register.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as u32
 }
@@ -62,21 +62,30 @@ pub const RUN_FREE: u64 = 0;
 /// The run is complete and waits for user space.
 pub const RUN_FULL: u64 = u64::MAX;
 
-/// Order of one container's calls, shared by all CPUs.
+/// One half of a container's bitmap of marked buckets, at index `2 * slot + half`: one half fills while the other is read
+/// and cleared. Shared by all CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
-    /// Marked buckets, in two halves: one fills while the other is read and cleared.
-    pub ngrams: [[u64; NGRAM_WORDS]; 2],
-    /// Thread that fills the run, `RUN_FREE` or `RUN_FULL`.
-    pub run_owner: u64,
-    /// Calls in the run so far.
-    pub run_length: u64,
-    /// The run.
-    pub run: [u16; RUN_LENGTH],
+pub struct Ngrams {
+    /// A bit for each bucket.
+    pub words: [u64; NGRAM_WORDS],
 }
 
-const _: () = assert!(size_of::<Order>() == 2 * 4096 + 16 + 512);
+const _: () = assert!(size_of::<Ngrams>() == 4096);
+
+/// A sampled run of one task's consecutive calls.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Thread that fills it, `RUN_FREE` or `RUN_FULL`.
+    pub owner: u64,
+    /// Calls so far.
+    pub length: u64,
+    /// The calls.
+    pub calls: [u16; RUN_LENGTH],
+}
+
+const _: () = assert!(size_of::<Run>() == 16 + 512);
 
 /// Longest path or text that a call's record carries.
 pub const CALL_TEXT: usize = 108;

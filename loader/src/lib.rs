@@ -1,2 +1,8 @@
 //! Loads, attaches and pins the kernel programs; the only crate that knows aya.
 
+pub mod btf;
+pub mod cgroup;
+pub mod error;
+pub mod guard;
+mod objects;
+pub mod observe;

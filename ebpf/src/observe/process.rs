@@ -64,9 +64,7 @@ fn parent_of(task: u64) -> u32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let current = task::current();
-    let Some(control) = task::control() else { return 0 };
-    // SAFETY: a live array element.
-    task::settle(unsafe { (*control).generation });
+    task::settle(task::control().0);
     let Some(task) = task::find(current) else { return 0 };
     // SAFETY: points into the running task's storage.
     let (slot, cgroup, flags, origin) =
@@ -182,7 +180,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         Some(known) => Some(unsafe { *known }),
         None => None,
     };
-    let inherited = from.filter(|known| known.leaf == leaf && known.generation == current_generation());
+    let inherited = from.filter(|known| known.leaf == leaf && known.generation == task::control().0);
     let value = match inherited {
         Some(known) if known.flags & TASK_CONTAINED == 0 => return 0,
         Some(known) => Task {
@@ -204,7 +202,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
                 register: 0,
                 cgroup: id,
                 leaf,
-                generation: current_generation(),
+                generation: task::control().0,
                 slot: slot.index,
                 flags: TASK_CONTAINED | setup,
                 origin,
@@ -225,15 +223,6 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         count_act!(counters, forks);
     }
     0
-}
-
-#[inline(always)]
-fn current_generation() -> u32 {
-    match task::control() {
-        // SAFETY: a live array element.
-        Some(control) => unsafe { (*control).generation },
-        None => 0,
-    }
 }
 
 /// A task ended; threads other than the first are not processes.
@@ -276,7 +265,7 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     unsafe {
         task::place(state, leaf, Some((id, slot)));
-        (*state).generation = current_generation();
+        (*state).generation = task::control().0;
         if came_from != id {
             (*state).origin = task::arrival(id);
             (*state).flags |= TASK_SETUP;

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 pub(crate) use bulkhead_abi::ring::{
-    KIND_ATTACH, KIND_CALL, KIND_CGROUP_GONE, KIND_CGROUP_MADE, KIND_DNS, KIND_EXEC, KIND_NETWORK,
+    KIND_ATTACH, KIND_CALL, KIND_CGROUP_GONE, KIND_CGROUP_MADE, KIND_EXEC,
 };
 use bulkhead_abi::{
     ring::{EPOCH_NS, Quota, RECORDS_PER_EPOCH_MAX, RING_BYTES},

@@ -14,8 +14,8 @@ use bulkhead_abi::{
     ring::Header,
     slot::SLOTS_MAX,
     syscall::{
-        BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord, Order, RUN_FREE, RUN_FULL,
-        RUN_LENGTH, bucket, shift,
+        BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord, Ngrams, RUN_FREE,
+        RUN_FULL, RUN_LENGTH, Run, bucket, shift,
     },
 };
 
@@ -30,9 +30,13 @@ use crate::{
 #[btf_map]
 static CALL_COUNTERS: PerCpuArray<CallCounters, { SLOTS_MAX as usize }> = PerCpuArray::new();
 
-/// Order per container.
+/// Marked 6-grams, two halves per container.
 #[btf_map]
-static ORDERS: Array<Order, { SLOTS_MAX as usize }> = Array::new();
+static NGRAMS: Array<Ngrams, { 2 * SLOTS_MAX as usize }> = Array::new();
+
+/// A sampled run per container.
+#[btf_map]
+static RUNS: Array<Run, { SLOTS_MAX as usize }> = Array::new();
 
 /// Identity of an act that is reported once an epoch.
 #[repr(C)]
@@ -79,9 +83,7 @@ macro_rules! global {
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let current = task::current();
-    let Some(control) = task::control() else { return 0 };
-    // SAFETY: a live array element.
-    let (generation, half) = unsafe { ((*control).generation, (*control).half) };
+    let (generation, half) = task::control();
     let slot = match task::find(current) {
         // SAFETY: points into the running task's storage.
         Some(task) if unsafe { (*task).generation } == generation => unsafe { (*task).slot },
@@ -129,7 +131,8 @@ fn is_watched(call: u32) -> bool {
 #[inline(always)]
 fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
     let Some(counters) = CALL_COUNTERS.get_ptr_mut(slot) else { return };
-    let Some(order) = ORDERS.get_ptr_mut(slot) else { return };
+    let Some(ngrams) = NGRAMS.get_ptr_mut(2 * slot + (half & 1)) else { return };
+    let Some(run) = RUNS.get_ptr_mut(slot) else { return };
     if call == u32::MAX {
         // SAFETY: this CPU's own element, preemption is off.
         unsafe { (*counters).calls_beyond += 1 };
@@ -150,14 +153,14 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
             (*task).calls = calls + 1;
         } else {
             let bucket = bucket(register);
-            let word = core::ptr::addr_of_mut!((*order).ngrams[half as usize & 1][bucket as usize >> 6 & 511]);
+            let word = core::ptr::addr_of_mut!((*ngrams).words[bucket as usize >> 6 & 511]);
             let bit = 1u64 << (bucket & 63);
             // Most 6-grams are marked already: a load is cheaper than an atomic OR.
             if word.read_volatile() & bit == 0 {
                 atomic::or(word, bit);
             }
         }
-        sample(order, symbol);
+        sample(run, symbol);
     }
 }
 
@@ -205,12 +208,12 @@ unsafe fn claim(place: *mut Bigram, key: u32) -> bool {
 ///
 /// # Safety
 ///
-/// `order` points into a live array element.
+/// `run` points into a live array element.
 #[inline(always)]
-unsafe fn sample(order: *mut Order, symbol: u32) {
+unsafe fn sample(run: *mut Run, symbol: u32) {
     // SAFETY: the caller's; one owner at a time writes the run, by its thread id.
     unsafe {
-        let owner = core::ptr::addr_of_mut!((*order).run_owner);
+        let owner = core::ptr::addr_of_mut!((*run).owner);
         let owned_by = owner.read_volatile();
         if owned_by == RUN_FULL {
             return;
@@ -220,14 +223,14 @@ unsafe fn sample(order: *mut Order, symbol: u32) {
             if !atomic::replace(owner, RUN_FREE, me) {
                 return;
             }
-            (*order).run_length = 0;
+            (*run).length = 0;
         } else if owned_by != me {
             return;
         }
-        let length = (*order).run_length;
+        let length = (*run).length;
         if length < RUN_LENGTH as u64 {
-            (*order).run[length as usize & (RUN_LENGTH - 1)] = symbol as u16;
-            (*order).run_length = length + 1;
+            (*run).calls[length as usize & (RUN_LENGTH - 1)] = symbol as u16;
+            (*run).length = length + 1;
         }
         if length + 1 >= RUN_LENGTH as u64 {
             owner.write_volatile(RUN_FULL);

@@ -45,19 +45,23 @@ pub(crate) struct Task {
     pub(crate) pad: u32,
 }
 
-/// What user space and programs tell one another; one element.
+/// What user space tells the programs; one element that only it writes.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Control {
-    /// Raised whenever tasks must look their slot up again; never 0.
-    pub(crate) generation: u32,
+struct Control {
+    /// Raised whenever `SLOTS` changed.
+    generation: u32,
     /// The half of the n-gram bitmaps that fills.
-    pub(crate) half: u32,
+    half: u32,
 }
 
 /// User space raises the generation when it changes `SLOTS`, and switches the half.
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
+
+/// Moves of tasks between cgroups, counted here: apart from what user space writes, or one would undo the other.
+#[btf_map]
+static MOVES: Array<u64, 1> = Array::new();
 
 /// Cgroups that have had a first process; the next one from outside entered.
 #[btf_map]
@@ -115,20 +119,22 @@ fn get(task: *mut core::ffi::c_void, flags: u64) -> Option<*mut Task> {
     (!value.is_null()).then_some(value)
 }
 
-/// The generation that counts.
+/// The generation that counts, and the half of the n-gram bitmaps that fills.
 #[inline(always)]
-pub(crate) fn control() -> Option<*mut Control> {
-    CONTROL.get_ptr_mut(0)
+pub(crate) fn control() -> (u32, u32) {
+    let (Some(control), Some(moves)) = (CONTROL.get_ptr_mut(0), MOVES.get_ptr_mut(0)) else {
+        return (0, 0);
+    };
+    // SAFETY: live array elements.
+    unsafe { ((*control).generation.wrapping_add(*moves as u32), (*control).half) }
 }
 
 /// Makes every task look its slot up again: after a move, one event stands for all threads of a process.
 #[inline(always)]
 pub(crate) fn raise_generation() {
-    if let Some(control) = control() {
-        // SAFETY: a live array element; wrapping to 0 takes 2³² container starts.
-        unsafe {
-            atomic::add_u32(core::ptr::addr_of_mut!((*control).generation), 1);
-        }
+    if let Some(moves) = MOVES.get_ptr_mut(0) {
+        // SAFETY: a live array element.
+        unsafe { atomic::add(moves, 1) };
     }
 }
 
