@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod cgroup;
 pub mod error;
+pub mod features;
 pub mod guard;
 mod objects;
 pub mod observe;

@@ -1,4 +1,4 @@
-//! Builds the programs that run in the kernel into `target/bpf/observe.o` and `target/bpf/guard.o`.
+//! Builds the programs that run in the kernel into `target/bpf/`: `observe.o`, `guard.o`, and `empty.o` for benchmarks.
 //!
 //! Their target has no standard library ready made in a stable toolchain. Two compilers can do it: rustup's nightly with
 //! the component `rust-src`, which builds `core` on the way, or Debian's `rustc-web` with `libstd-rust-web-dev-bpf`,
@@ -26,7 +26,7 @@ pub(crate) const fn target() -> &'static str {
 }
 
 /// The objects, named as the binaries of `ebpf/`.
-const OBJECTS: [&str; 2] = ["observe", "guard"];
+const OBJECTS: [&str; 3] = ["observe", "guard", "empty"];
 
 /// Bytecode by a compiler that has a core library for it.
 enum Compiler {
