@@ -43,6 +43,8 @@ static OFFSET_KN_NAME: u32 = 0;
 
 /// Digits of an engine's id.
 const ID_DIGITS: usize = 64;
+/// How deep below the guards' root a container may begin. Twice what look-ups walk: deeper ones are nobody's.
+const LEVELS_MAX: u32 = 2 * ANCESTOR_LEVELS_MAX;
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
 
@@ -112,12 +114,19 @@ fn made(ctx: &RawTracePointContext) -> Option<()> {
     if !registered && !is_container(read::<u64>(node, offset(&OFFSET_KN_NAME))?) {
         return None;
     }
+    let settings = SETTINGS.get(0)?;
     let mut above = parent;
+    let mut ours = false;
     let mut level = 0;
-    while level < ANCESTOR_LEVELS_MAX {
+    while level < LEVELS_MAX {
+        let id = read::<u64>(above, offset(&OFFSET_KN_ID))?;
         // SAFETY: only its presence counts.
-        if unsafe { SLOTS.get(read::<u64>(above, offset(&OFFSET_KN_ID))?) }.is_some() {
+        if unsafe { SLOTS.get(id) }.is_some() {
             return None;
+        }
+        if id == settings.root {
+            ours = true;
+            break;
         }
         above = read::<u64>(above, offset(&OFFSET_KN_PARENT))?;
         if above == 0 {
@@ -125,8 +134,10 @@ fn made(ctx: &RawTracePointContext) -> Option<()> {
         }
         level += 1;
     }
-    let hold = SETTINGS.get(0).map_or(0, |s| s.hold_ns);
-    let hold = if hold == 0 { HOLD_NS } else { hold };
+    if !ours {
+        return None;
+    }
+    let hold = if settings.hold_ns == 0 { HOLD_NS } else { settings.hold_ns };
     let slot = Slot {
         index: 0,
         flags: FLAG_UNRESOLVED,

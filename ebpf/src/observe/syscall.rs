@@ -14,10 +14,12 @@ use bulkhead_abi::{
     ring::Header,
     slot::SLOTS_MAX,
     syscall::{
-        BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord, Ngrams, RUN_FREE,
+        BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord, NGRAM_WORDS, Ngrams, RUN_FREE,
         RUN_FULL, RUN_LENGTH, Run, bucket, shift,
     },
 };
+
+use bulkhead_ebpf::bound::mask;
 
 use crate::{
     atomic, offsets,
@@ -123,7 +125,7 @@ fn is_foreign(current: *mut core::ffi::c_void) -> bool {
 #[inline(always)]
 fn is_watched(call: u32) -> bool {
     // SAFETY: `call` is below CALLS, so the word is below 8; volatile because the loader rewrites it.
-    let word = unsafe { core::ptr::read_volatile((&raw const WATCHED[0]).add((call as usize >> 6) & 7)) };
+    let word = unsafe { core::ptr::read_volatile((&raw const WATCHED[0]).add(mask::<7>((call >> 6).into()))) };
     word >> (call & 63) & 1 != 0
 }
 
@@ -141,7 +143,7 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
     let symbol = (call & (CALLS as u32 - 1)) | if foreign { CALLS as u32 } else { 0 };
     // SAFETY: `counters` is this CPU's own element; `task` is the running task's; indexes are masked to the arrays.
     unsafe {
-        (*counters).calls[symbol as usize & (2 * CALLS - 1)] += 1;
+        *(&raw mut (*counters).calls).cast::<u64>().add(mask::<{ 2 * CALLS as u32 - 1 }>(symbol.into())) += 1;
         let register = (*task).register;
         let calls = (*task).calls;
         if calls != 0 {
@@ -153,7 +155,7 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
             (*task).calls = calls + 1;
         } else {
             let bucket = bucket(register);
-            let word = core::ptr::addr_of_mut!((*ngrams).words[bucket as usize >> 6 & 511]);
+            let word = (&raw mut (*ngrams).words).cast::<u64>().add(mask::<{ NGRAM_WORDS as u32 - 1 }>((bucket >> 6).into()));
             let bit = 1u64 << (bucket & 63);
             // Most 6-grams are marked already: a load is cheaper than an atomic OR.
             if word.read_volatile() & bit == 0 {
@@ -171,12 +173,13 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
 /// `counters` is this CPU's element, with preemption off.
 #[inline(always)]
 unsafe fn pair(counters: *mut CallCounters, key: u32) {
-    let place = (key.wrapping_mul(0x9e37_79b1) >> 21) as usize;
+    let place = u64::from(key.wrapping_mul(0x9e37_79b1) >> 21);
     // SAFETY: the caller's; indexes are masked.
     unsafe {
-        let first = core::ptr::addr_of_mut!((*counters).bigrams[place & (BIGRAMS - 1)]);
+        let pairs = (&raw mut (*counters).bigrams).cast::<Bigram>();
+        let first = pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place));
         if !claim(first, key) {
-            let second = core::ptr::addr_of_mut!((*counters).bigrams[(place ^ 1) & (BIGRAMS - 1)]);
+            let second = pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place ^ 1));
             if !claim(second, key) {
                 (*counters).bigrams_lost += 1;
             }
@@ -229,7 +232,7 @@ unsafe fn sample(run: *mut Run, symbol: u32) {
         }
         let length = (*run).length;
         if length < RUN_LENGTH as u64 {
-            (*run).calls[length as usize & (RUN_LENGTH - 1)] = symbol as u16;
+            *(&raw mut (*run).calls).cast::<u16>().add(mask::<{ RUN_LENGTH as u32 - 1 }>(length)) = symbol as u16;
             (*run).length = length + 1;
         }
         if length + 1 >= RUN_LENGTH as u64 {
@@ -253,9 +256,9 @@ const CLONE_NEW: u64 = 0x7e02_0000;
 fn act(ctx: &RawTracePointContext, slot: u32, task: *mut Task, number: u32, foreign: bool) {
     let regs: u64 = ctx.arg(0);
     let at = if foreign { 2 } else { 0 };
-    let offset = |i: usize| {
+    let offset = |i: u64| {
         // SAFETY: at most index 3 of 4; volatile because the loader rewrites it.
-        unsafe { core::ptr::read_volatile((&raw const REGS_ARGUMENTS[0]).add((at + i) & 3)) }
+        unsafe { core::ptr::read_volatile((&raw const REGS_ARGUMENTS[0]).add(mask::<3>(at + i))) }
     };
     let arguments: [u64; 2] = [
         offsets::read(regs, offset(0)).unwrap_or(0),
