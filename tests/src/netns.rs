@@ -3,13 +3,10 @@
 use std::{
     fs::File,
     net::IpAddr,
-    os::fd::AsFd,
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
     command::output,
@@ -67,14 +64,10 @@ impl Netns {
     ) -> Result<T, HarnessError> {
         let path = self.path();
         let file = File::open(&path).map_err(io(format!("cannot open {}", path.display())))?;
+        // The thread ends after its work, so the namespace never leaks to other code.
         let thread = thread::spawn(move || {
-            // The thread ends after its work, so the namespace never leaks to other code.
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|error| HarnessError::Io {
-                    what: format!("cannot enter {}", path.display()),
-                    source: error.into(),
-                })
-                .map(|()| work())
+            move_into(&file).map_err(io(format!("cannot enter {}", path.display())))?;
+            Ok(work())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -103,6 +96,22 @@ impl Drop for Netns {
         // Links end with the namespace they are in; there is nobody left to tell when this fails.
         let _ = output(Command::new("ip").args(["netns", "del", &self.name]));
     }
+}
+
+/// Moves this thread into a network namespace.
+#[cfg(target_os = "linux")]
+fn move_into(namespace: &File) -> std::io::Result<()> {
+    use std::os::fd::AsFd as _;
+
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// Says that there are none: the commands of `xtask` build everywhere, to say what they cannot do there.
+#[cfg(not(target_os = "linux"))]
+fn move_into(_: &File) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// A command that runs in a namespace, or where the caller is.

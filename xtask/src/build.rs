@@ -19,6 +19,13 @@ pub(crate) fn kernel_programs() -> anyhow::Result<()> {
     ebpf::run(&ebpf::Arguments {})
 }
 
+/// Whether they were built, however long ago.
+pub(crate) fn kernel_programs_are_there() -> bool {
+    ["observe.o", "guard.o"]
+        .iter()
+        .all(|object| workspace::root().join("target/bpf").join(object).is_file())
+}
+
 /// Where the binary is.
 pub(crate) fn binary() -> PathBuf {
     target_directory().join("debug/bulkhead")

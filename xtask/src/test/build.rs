@@ -42,7 +42,7 @@ pub(crate) struct Built {
 /// Builds everything, with the words of the compiler in sight.
 pub(crate) fn everything() -> anyhow::Result<Built> {
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--workspace", "--all-targets", "--locked"]);
+    cargo.args(["build", "--workspace", "--all-targets", "--locked"]).args(left_out()?);
     cargo.args(["--quiet", "--message-format", "json-render-diagnostics"]);
     let mut child = cargo
         .stdin(Stdio::null())
@@ -60,6 +60,19 @@ pub(crate) fn everything() -> anyhow::Result<Built> {
     }
     built.programs.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(built)
+}
+
+/// Options that leave out what embeds the kernel programs, where those cannot be built.
+pub(crate) fn left_out() -> anyhow::Result<Vec<String>> {
+    if crate::build::kernel_programs_are_there() {
+        return Ok(Vec::new());
+    }
+    let packages = workspace::standing_on(&workspace::metadata()?, "bulkhead-loader");
+    println!(
+        "    left out, for lack of the kernel programs: {}",
+        packages.iter().cloned().collect::<Vec<_>>().join(", ")
+    );
+    Ok(packages.into_iter().flat_map(|package| ["--exclude".to_owned(), package]).collect())
 }
 
 /// The test program that a message of cargo's announces, if it does.

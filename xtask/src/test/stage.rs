@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     demo::{self, attend::Attended},
+    outcome::Refusal,
     step, tidy, workspace,
 };
 
@@ -94,7 +95,10 @@ impl Stage {
                     if broken.is_empty() { Verdict::one() } else { Verdict::all_failed(broken) }
                 },
             ),
-            Self::Ebpf => held(crate::build::kernel_programs()),
+            Self::Ebpf => match crate::build::kernel_programs() {
+                Err(error) if error.is::<Refusal>() => Verdict::LeftOut(format!("{error:#}")),
+                result => held(result),
+            },
             Self::Clippy => held(clippy()),
             Self::Build => match build::everything() {
                 Ok(made) => {
@@ -128,14 +132,19 @@ fn fmt() -> anyhow::Result<()> {
 
 fn clippy() -> anyhow::Result<()> {
     let mut cargo = workspace::cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet"]);
+    cargo
+        .args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet"])
+        .args(build::left_out()?);
     step::quietly("clippy", cargo.args(["--", "-D", "warnings"]))
 }
 
 fn doc() -> Verdict {
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--workspace", "--doc", "--locked"]);
-    libtest::run("doc", &mut cargo)
+    match build::left_out() {
+        Ok(options) => libtest::run("doc", cargo.args(options)),
+        Err(error) => Verdict::failed(format!("{error:#}")),
+    }
 }
 
 fn demo(built: Option<&Built>) -> Verdict {
