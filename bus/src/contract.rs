@@ -298,7 +298,8 @@ pub trait Bus: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Position>, BusError>> + Send;
 
     /// Reads committed records from an offset on, at most [`FETCH_RECORDS_MAX`] and about [`FETCH_BYTES_MAX`]. Does not
-    /// wait. An offset that is gone reads from the first that is there.
+    /// wait. An offset that is gone reads from the first that is there, and so does one beyond the high watermark: the log
+    /// is then not the one that the reader knew.
     fn fetch(
         &self,
         topic: Topic,
@@ -306,8 +307,8 @@ pub trait Bus: Clone + Send + Sync + 'static {
         from: u64,
     ) -> impl Future<Output = Result<Batch, BusError>> + Send;
 
-    /// Returns once the partition's high watermark is beyond this offset, and says where it is: by notification, without
-    /// polling. It also returns when it may have moved.
+    /// Returns once a fetch from this offset would find something, and says where the high watermark is: by notification,
+    /// without polling. It may return early.
     fn wait_beyond(
         &self,
         topic: Topic,
