@@ -90,8 +90,8 @@ pub const WILD_PROTOCOL: u8 = 1 << 1;
 pub struct LeaseKey {
     /// Id of the scope.
     pub id: u64,
-    /// Network address in network order, bits beyond the prefix cleared.
-    pub address: [u32; 4],
+    /// Network address: its bytes in network order, bits beyond the prefix cleared.
+    pub address: [u64; 2],
     /// Remote port in host order; 0 when wild.
     pub port: u16,
     /// IANA protocol number; 0 when wild.
@@ -126,8 +126,8 @@ const _: () = assert!(size_of::<Lease>() == 16);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// Mask in network order.
-    pub mask: [u32; 4],
+    /// Mask, its bytes in network order.
+    pub mask: [u64; 2],
     /// Prefix length of the mapped address.
     pub prefix: u8,
     /// `WILD_*`.
@@ -135,10 +135,10 @@ pub struct Shape {
     /// 1 while in use.
     pub live: u8,
     /// Zero.
-    pub pad: u8,
+    pub pad: [u8; 5],
 }
 
-const _: () = assert!(size_of::<Shape>() == 20);
+const _: () = assert!(size_of::<Shape>() == 24);
 
 /// Key of the map `SCOPES`.
 #[repr(C)]
@@ -183,9 +183,11 @@ pub struct Settings {
     pub neighbours: u32,
     /// How long a new container is held back (ns).
     pub hold_ns: u64,
+    /// Cgroup at which the guards are attached: what is made elsewhere is not theirs.
+    pub root: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);
 
 /// What one measure has stopped: value of the map `HITS`, keyed by measure id.
 #[repr(C)]

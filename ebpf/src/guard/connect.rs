@@ -4,11 +4,7 @@
 //! The packets' verdict (`packet.rs`) stands behind them for raw sockets and whatever else passes no such call. Here the
 //! caller counts, not the maker of the socket.
 
-use aya_ebpf::{
-    bindings::bpf_sock_addr,
-    macros::cgroup_sock_addr,
-    programs::SockAddrContext,
-};
+use aya_ebpf::{bindings::bpf_sock_addr, macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
     slots,
@@ -56,7 +52,12 @@ fn judge(ctx: *mut bpf_sock_addr, v6: bool) -> i32 {
     // SAFETY: the context of the program. One word at a time, as the verifier wants it.
     let peer = unsafe {
         let address = if v6 {
-            [(*ctx).user_ip6[0], (*ctx).user_ip6[1], (*ctx).user_ip6[2], (*ctx).user_ip6[3]]
+            Peer::joined([
+                (*ctx).user_ip6[0],
+                (*ctx).user_ip6[1],
+                (*ctx).user_ip6[2],
+                (*ctx).user_ip6[3],
+            ])
         } else {
             Peer::mapped((*ctx).user_ip4)
         };

@@ -48,8 +48,7 @@ fn v4(skb: *mut __sk_buff, base: u32, sent: bool, version: u8, now: u64) -> Opti
     let protocol = load::<u8>(skb, base + 9)?;
     let fragment = u16::from_be(load::<u16>(skb, base + 6)?) & 0x1fff;
     let address = load::<u32>(skb, base + if sent { 16 } else { 12 })?;
-    let mut peer =
-        Peer { address: Peer::mapped(address), port: 0, protocol, opaque: 0, now };
+    let mut peer = Peer { address: Peer::mapped(address), port: 0, protocol, opaque: 0, now };
     if fragment == 0 && has_ports(protocol) {
         ports(skb, base + u32::from(version & 0x0f) * 4, sent, &mut peer);
     }
@@ -59,7 +58,7 @@ fn v4(skb: *mut __sk_buff, base: u32, sent: bool, version: u8, now: u64) -> Opti
 #[inline(always)]
 fn v6(skb: *mut __sk_buff, base: u32, sent: bool, now: u64) -> Option<Peer> {
     let mut protocol = load::<u8>(skb, base + 6)?;
-    let address = load::<[u32; 4]>(skb, base + if sent { 24 } else { 8 })?;
+    let address = load::<[u64; 2]>(skb, base + if sent { 24 } else { 8 })?;
     let mut peer = Peer { address, port: 0, protocol, opaque: 0, now };
     let mut offset = base + 40;
     let mut left = EXTENSIONS_MAX;

@@ -42,13 +42,12 @@ fn judge(skb: *mut __sk_buff, sent: bool) -> i32 {
 #[inline(always)]
 fn drops(skb: *mut __sk_buff, sent: bool) -> bool {
     // SAFETY: the context of the program.
-    let (index, length, segments) =
-        unsafe { ((*skb).ifindex, (*skb).len, (*skb).gso_segs) };
+    let (index, length, segments) = unsafe { ((*skb).ifindex, (*skb).len, (*skb).gso_segs) };
     // SAFETY: not preallocated: elements are replaced whole.
     let Some(owner) = (unsafe { INTERFACES.get(index) }) else { return false };
     let asker = Asker { container: owner.container, workload: owner.workload, held: 0 };
     let now = verdict::now();
-    let mut peer = Peer { address: [0; 4], port: 0, protocol: 0, opaque: 0, now };
+    let mut peer = Peer { address: [0; 2], port: 0, protocol: 0, opaque: 0, now };
     let mut kind = header::load::<u16>(skb, 12).map_or(0, u16::from_be);
     let mut base = ETHERNET;
     if kind == 0x8100 || kind == 0x88a8 {

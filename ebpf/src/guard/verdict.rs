@@ -16,8 +16,8 @@ use crate::maps::{GUARD_COUNTERS, HITS, LEASES, NODE, SCOPES, SETTINGS, SHAPES};
 
 /// A remote end, as leases are matched against it.
 pub struct Peer {
-    /// Address in network order, IPv4 mapped.
-    pub address: [u32; 4],
+    /// Address, its bytes in network order, IPv4 mapped.
+    pub address: [u64; 2],
     /// Port in host order; 0 where there is none.
     pub port: u16,
     /// IANA protocol number.
@@ -28,11 +28,35 @@ pub struct Peer {
     pub now: u64,
 }
 
+/// The bytes that a mapped IPv4 address has in the first half of its second word, and which those are.
+const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+const MAPPED_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
 impl Peer {
-    /// An IPv4 address in its mapped form.
+    /// An IPv4 address, as it lies in memory, in its mapped form.
     #[inline(always)]
-    pub fn mapped(address: u32) -> [u32; 4] {
-        [0, 0, 0xffff_u32.to_be(), address]
+    pub fn mapped(address: u32) -> [u64; 2] {
+        Self::joined([0, 0, 0xffff_u32.to_be(), address])
+    }
+
+    /// An address given word by word, as it lies in memory.
+    #[inline(always)]
+    pub fn joined(words: [u32; 4]) -> [u64; 2] {
+        // The word that lies first in memory is the lower half on a little-endian machine, the upper one on another.
+        let join = |first: u32, second: u32| {
+            if cfg!(target_endian = "little") {
+                (second as u64) << 32 | first as u64
+            } else {
+                (first as u64) << 32 | second as u64
+            }
+        };
+        [join(words[0], words[1]), join(words[2], words[3])]
+    }
+
+    /// Port, protocol, scope and list in one number, for [`guard_probe`].
+    #[inline(always)]
+    fn question(&self, scope: u8, list: u8) -> u64 {
+        (scope as u64) << 40 | (list as u64) << 32 | (self.protocol as u64) << 16 | self.port as u64
     }
 }
 
@@ -78,12 +102,15 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Looks for a lease in force: the measure behind it, or 0. `kind` is scope << 8 | list.
+/// Looks for a lease in force: the measure behind it, or 0.
+///
+/// A function of its own in the kernel's eyes (global, numbers in and out, 5.6), which the verifier walks once and not at
+/// each of its calls. `question` is [`Peer::question`]; `upper` and `lower` are the address.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn probe(id: u64, kind: u64, shapes: u64, peer: &Peer) -> u64 {
-    let v4 = peer.address[0] == 0
-        && peer.address[1] == 0
-        && peer.address[2] == 0xffff_u32.to_be();
+pub extern "C" fn guard_probe(id: u64, question: u64, shapes: u64, upper: u64, lower: u64) -> u64 {
+    let v4 = upper == 0 && lower & MAPPED_MASK == MAPPED;
+    let now = now();
     let mut index = 0;
     while index < SHAPES_MAX {
         let left = shapes >> index;
@@ -102,23 +129,18 @@ fn probe(id: u64, kind: u64, shapes: u64, peer: &Peer) -> u64 {
         }
         let key = LeaseKey {
             id,
-            address: [
-                peer.address[0] & shape.mask[0],
-                peer.address[1] & shape.mask[1],
-                peer.address[2] & shape.mask[2],
-                peer.address[3] & shape.mask[3],
-            ],
-            port: if shape.wild & WILD_PORT != 0 { 0 } else { peer.port },
-            protocol: if shape.wild & WILD_PROTOCOL != 0 { 0 } else { peer.protocol },
+            address: [upper & shape.mask[0], lower & shape.mask[1]],
+            port: if shape.wild & WILD_PORT != 0 { 0 } else { question as u16 },
+            protocol: if shape.wild & WILD_PROTOCOL != 0 { 0 } else { (question >> 16) as u8 },
             prefix: shape.prefix,
-            scope: (kind >> 8) as u8,
-            list: kind as u8,
+            scope: (question >> 40) as u8,
+            list: (question >> 32) as u8,
             wild: shape.wild,
             pad: 0,
         };
         // SAFETY: not preallocated: elements are replaced whole, and freed after a grace period.
         if let Some(lease) = unsafe { LEASES.get(&key) }
-            && lease.expires_ns > peer.now
+            && lease.expires_ns > now
         {
             return lease.measure;
         }
@@ -126,10 +148,16 @@ fn probe(id: u64, kind: u64, shapes: u64, peer: &Peer) -> u64 {
     0
 }
 
+/// Asks for one list of one scope.
+#[inline(always)]
+fn probe(id: u64, scope: u8, list: u8, shapes: u64, peer: &Peer) -> u64 {
+    guard_probe(id, peer.question(scope, list), shapes, peer.address[0], peer.address[1])
+}
+
 /// What is in force for a container or workload.
 #[inline(always)]
 fn scope_of(kind: u8, id: u64) -> Option<&'static Scope> {
-    // SAFETY: as in `probe`.
+    // SAFETY: as in `guard_probe`.
     unsafe { SCOPES.get(ScopeKey { id, kind: kind as u32, pad: 0 }) }
 }
 
@@ -203,7 +231,9 @@ pub fn refuse(asker: &Asker, peer: &Peer, refusal: &mut Refusal) -> u64 {
         refusal.step = step::AUTOMATIC;
         return 1;
     }
-    if manual != 0 && leased(asker, list::MANUAL, container, workload, node, unresolved, peer, refusal) {
+    if manual != 0
+        && leased(asker, list::MANUAL, container, workload, node, unresolved, peer, refusal)
+    {
         refusal.step = step::MANUAL;
         return 1;
     }
@@ -220,12 +250,15 @@ pub fn refuse(asker: &Asker, peer: &Peer, refusal: &mut Refusal) -> u64 {
 /// Whether a peer is on one of the node's own lists.
 #[inline(always)]
 fn on_list(list: u8, shapes: u64, peer: &Peer) -> bool {
-    shapes != 0 && probe(0, (scope::NODE as u64) << 8 | list as u64, shapes, peer) != 0
+    shapes != 0 && probe(0, scope::NODE, list, shapes, peer) != 0
 }
 
 /// Whether any scope of the asker has a lease on the peer.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined; a struct of map pointers would not survive the verifier")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inlined; a struct of map pointers would not survive the verifier"
+)]
 fn leased(
     asker: &Asker,
     list: u8,
@@ -236,23 +269,22 @@ fn leased(
     peer: &Peer,
     refusal: &mut Refusal,
 ) -> bool {
-    let kind = |scope: u8| (scope as u64) << 8 | list as u64;
     let mut measure = 0;
     let wanted = shapes(container, list);
     if wanted != 0 {
-        measure = probe(asker.container, kind(scope::CONTAINER), wanted, peer);
+        measure = probe(asker.container, scope::CONTAINER, list, wanted, peer);
     }
     let wanted = shapes(workload, list);
     if measure == 0 && wanted != 0 {
-        measure = probe(asker.workload, kind(scope::WORKLOAD), wanted, peer);
+        measure = probe(asker.workload, scope::WORKLOAD, list, wanted, peer);
     }
     let wanted = shapes(node, list);
     if measure == 0 && wanted != 0 {
-        measure = probe(0, kind(scope::NODE), wanted, peer);
+        measure = probe(0, scope::NODE, list, wanted, peer);
     }
     let wanted = shapes(unresolved, list);
     if measure == 0 && wanted != 0 {
-        measure = probe(0, kind(scope::UNRESOLVED), wanted, peer);
+        measure = probe(0, scope::UNRESOLVED, list, wanted, peer);
         if measure != 0 {
             refusal.held = 1;
         }
