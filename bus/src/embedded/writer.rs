@@ -1,7 +1,5 @@
 //! The one thread that writes: takes what waits, commits it together, answers each.
 
-use std::collections::VecDeque;
-
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::{Ends, Store, Write, refusal};
@@ -42,69 +40,69 @@ pub(super) fn run(store: &Store, mut waiting: mpsc::Receiver<Job>) {
     while let Some(first) = waiting.blocking_recv() {
         let jobs = gather(first, &mut waiting);
         if ends.is_err() {
-            // The last write failed: nothing is known of the file until it was opened again.
+            // The last write failed and so did opening again: perhaps there is room by now.
             ends = store.reopen().and_then(|()| store.ends());
         }
-        match &mut ends {
-            Ok(known) => {
-                if let Err(error) = commit(store, jobs, known) {
-                    tracing::error!(error = %error, "a write to the log failed");
-                    store.set_health(Err(error.clone()));
-                    ends = store.reopen().and(Err(error));
-                } else {
-                    store.set_health(Ok(()));
+        let answers = match &mut ends {
+            Ok(known) => commit(store, &jobs, known),
+            Err(error) => Err(error.clone()),
+        };
+        store.set_health(answers.as_ref().map(|_| ()).map_err(Clone::clone));
+        match answers {
+            Ok(answers) => {
+                for (job, answer) in jobs.into_iter().zip(answers) {
+                    tell(job, answer);
                 }
             }
             Err(error) => {
-                store.set_health(Err(error.clone()));
+                tracing::error!(error = %error, writes = jobs.len(), "the log did not take writes");
+                // Before anyone is told: what is asked next finds the log as it was before this write.
+                ends = store.reopen().and_then(|()| store.ends());
                 for job in jobs {
-                    answer(job, Err(error.clone()));
+                    tell(job, Err(error.clone()));
                 }
             }
         }
     }
 }
 
-fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>) -> VecDeque<Job> {
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>) -> Vec<Job> {
     let mut bytes = first.bytes();
-    let mut jobs = VecDeque::from([first]);
+    let mut jobs = vec![first];
     while bytes < TRANSACTION_BYTES_MAX && jobs.len() < TRANSACTION_JOBS_MAX {
         let Ok(job) = waiting.try_recv() else { break };
         bytes += job.bytes();
-        jobs.push_back(job);
+        jobs.push(job);
     }
     jobs
 }
 
-/// Refuses what is wrong by itself, and commits the rest together.
-fn commit(store: &Store, jobs: VecDeque<Job>, ends: &mut Ends) -> Result<(), BusError> {
-    let mut sound = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        match refusal(&job.write(), ends) {
-            Some(refusal) => answer(job, Err(refusal)),
-            None => sound.push(job),
-        }
-    }
-    let writes: Vec<Write<'_>> = sound.iter().map(Job::write).collect();
-    let done = if writes.is_empty() { Ok(Vec::new()) } else { store.commit(&writes, ends) };
-    drop(writes);
-    match done {
-        Ok(positions) => {
-            for (job, positions) in sound.into_iter().zip(positions) {
-                answer(job, Ok(positions));
-            }
-            Ok(())
-        }
-        Err(error) => {
-            for job in sound {
-                answer(job, Err(error.clone()));
-            }
-            Err(error)
-        }
-    }
+/// Refuses what is wrong by itself, and commits the rest together; an answer for each, in order.
+fn commit(
+    store: &Store,
+    jobs: &[Job],
+    ends: &mut Ends,
+) -> Result<Vec<Result<Vec<Position>, BusError>>, BusError> {
+    let refusals: Vec<Option<BusError>> =
+        jobs.iter().map(|job| refusal(&job.write(), ends)).collect();
+    let sound: Vec<Write<'_>> = jobs
+        .iter()
+        .zip(&refusals)
+        .filter(|(_, r)| r.is_none())
+        .map(|(job, _)| job.write())
+        .collect();
+    let mut positions =
+        if sound.is_empty() { Vec::new() } else { store.commit(&sound, ends)? }.into_iter();
+    Ok(refusals
+        .into_iter()
+        .map(|refusal| match refusal {
+            Some(refusal) => Err(refusal),
+            None => Ok(positions.next().expect("each sound write has its positions")),
+        })
+        .collect())
 }
 
 /// Tells whoever asked; one that has gone away does not want to know.
-fn answer(job: Job, result: Result<Vec<Position>, BusError>) {
-    let _ = job.reply.send(result);
+fn tell(job: Job, answer: Result<Vec<Position>, BusError>) {
+    let _ = job.reply.send(answer);
 }

@@ -47,7 +47,7 @@ async fn writes_until_the_limit() {
         .expect("it goes on by itself");
     assert!(bus.health().is_ok());
     assert_all_there(&bus, written).await;
-    println!("acknowledged {written}");
+    println!("\nacknowledged {written}");
 }
 
 #[tokio::test]
