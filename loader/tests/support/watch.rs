@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_abi::{network::NetworkCounters, slot::Slot};
 use bulkhead_loader::observe::{
-    Event, Observer,
+    Config, Event, Observer,
     dns::DnsEvent,
     network::{Direction, Flow, FlowKey, NetworkAct, NetworkEvent},
 };
@@ -32,7 +32,8 @@ impl Watch {
             return None;
         }
         let root = Cgroup::root("net");
-        let observer = Observer::load(root.path());
+        let config = Config { cgroup_root: root.path().into(), pin_dir: None, slots_max: 64 };
+        let observer = Observer::load(&config).expect("this machine loads programs");
         Some(Self { root, observer, network: Vec::new(), dns: Vec::new(), claimed: 0 })
     }
 
@@ -41,7 +42,7 @@ impl Watch {
         let cgroup = self.root.child(name);
         self.claimed += 1;
         let slot = Slot { index: self.claimed, ..Slot::default() };
-        self.observer.claim_slot(cgroup.id(), slot);
+        self.observer.claim_slot(cgroup.id(), slot).expect("the map has room");
         (cgroup, self.claimed)
     }
 
