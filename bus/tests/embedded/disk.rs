@@ -56,7 +56,7 @@ async fn a_file_that_may_not_grow_refuses_by_name_and_goes_on_when_it_may() {
     // An ignored signal stays ignored over exec; unignored it would end the child where a full disk does not.
     let mut child =
         child("disk::writes_until_the_limit", dir.path(), Some("trap '' XFSZ; exec \"$@\""));
-    let written = numbers_of(&mut child).next();
+    let written = numbers_of(&mut child).last();
     assert!(child.wait().unwrap().success(), "the child's part held");
     let bus = Embedded::open(config(dir.path())).unwrap();
     assert_all_there(&bus, written.expect("it reports")).await;
