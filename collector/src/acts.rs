@@ -14,9 +14,9 @@ const TEXT_CHARS_MAX: usize = 512;
 
 /// Interpreters, by file name without version: a program that does what its input says. With a socket as that input it is
 /// a remote shell, whatever it is used for.
-const INTERPRETERS: [&str; 20] = [
+const INTERPRETERS: [&str; 19] = [
     "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "lua", "mksh", "node", "perl", "php",
-    "pwsh", "python", "ruby", "sh", "socat", "tclsh", "tcsh", "zsh",
+    "pwsh", "python", "ruby", "sh", "tclsh", "tcsh", "zsh",
 ];
 
 /// Address families that few programs ask for, by number (`include/linux/socket.h`).
@@ -33,6 +33,9 @@ const FAMILIES: [(u64, &str); 11] = [
     (44, "AF_XDP"),
     (45, "AF_MCTP"),
 ];
+
+/// `AF_UNIX` (the same).
+const AF_UNIX: u64 = 1;
 
 /// `SOCK_RAW` (`include/linux/net.h`), below the flags in the type's upper bits.
 const SOCK_RAW: u64 = 3;
@@ -81,7 +84,7 @@ pub struct Call<'a> {
     pub abi: Abi,
     /// Number.
     pub number: u32,
-    /// First two arguments.
+    /// What qualifies it: family and type of `socket`, family of `connect`, else the first two arguments.
     pub arguments: [u64; 2],
     /// Path of the Unix socket that was connected to; empty for other calls.
     pub path: &'a [u8],
@@ -101,10 +104,10 @@ pub fn call(call: Call<'_>, target: impl Fn(u32) -> Option<String>) -> Option<Ac
     };
     let forbidden = |act, object| Some(Act::Forbidden { act, object });
     match bare {
-        "connect" | "sendto" | "sendmsg" => {
-            let path = engine_socket(call.path)?;
-            forbidden(ForbiddenAct::EngineSocket, path)
+        "connect" if call.path.is_empty() && first != AF_UNIX => {
+            Some(Act::Syscall { name: format!("{name}:{}", family(first, 0)) })
         }
+        "connect" => forbidden(ForbiddenAct::EngineSocket, engine_socket(call.path)?),
         "ptrace" if first != PTRACE_TRACEME => forbidden(ForbiddenAct::Ptrace, executable(second)),
         "process_vm_writev" => forbidden(ForbiddenAct::Ptrace, executable(first)),
         "init_module" | "finit_module" => forbidden(ForbiddenAct::ModuleLoad, name),
@@ -190,7 +193,7 @@ mod tests {
     }
 
     fn connected(path: &[u8]) -> Option<Act> {
-        call(Call { abi: Abi::Native(Arch::X86_64), number: 42, arguments: [3, 0], path }, |_| None)
+        call(Call { abi: Abi::Native(Arch::X86_64), number: 42, arguments: [1, 0], path }, |_| None)
     }
 
     fn forbidden(act: ForbiddenAct, object: &str) -> Act {
@@ -254,6 +257,8 @@ mod tests {
         let name = |arguments| native(41, arguments).map(|act| act.to_string());
         assert_eq!(name([17, 3]).as_deref(), Some("syscall socket:AF_PACKET"));
         assert_eq!(name([2, 3 | 0x80000]).as_deref(), Some("syscall socket:SOCK_RAW"));
+        let vsock = native(42, [40, 0]).map(|act| act.to_string());
+        assert_eq!(vsock.as_deref(), Some("syscall connect:AF_VSOCK"));
         assert_eq!(name([99, 1]).as_deref(), Some("syscall socket:family 99"));
     }
 

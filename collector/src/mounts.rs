@@ -35,8 +35,18 @@ const LINES_MAX: usize = 4096;
 const FOUND_MAX: usize = 16;
 
 /// The host's paths that are mounted in a container, by the tables of both.
+///
+/// None for a process that still sees, or is meant to see, the host's root: a runtime before it changes roots has every
+/// mount of the host, and so has a systemd unit.
 pub fn host_mounts(container: &str, host: &str) -> BTreeSet<String> {
     let host: Vec<Mount<'_>> = host.lines().take(LINES_MAX).filter_map(parse).collect();
+    let is_hosts_root = |mount: &Mount<'_>| {
+        mount.point == "/"
+            && host.iter().any(|h| (h.point, h.device, h.root) == ("/", mount.device, mount.root))
+    };
+    if container.lines().take(LINES_MAX).filter_map(parse).any(|mount| is_hosts_root(&mount)) {
+        return BTreeSet::new();
+    }
     container
         .lines()
         .take(LINES_MAX)
@@ -132,6 +142,11 @@ mod tests {
 nonsense
 ";
         assert_eq!(found(container), ["/", "/etc", "/home", "/run/docker.sock"]);
+    }
+
+    #[test]
+    fn a_runtime_before_it_changes_roots_mounts_nothing_by_itself() {
+        assert_eq!(found(HOST), [""; 0]);
     }
 
     #[test]

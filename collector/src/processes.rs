@@ -1,6 +1,6 @@
 //! The processes that containers run: which executable, whose child, and whether they came from outside.
 //!
-//! Filled by exec events; a process that never executed anything (a forked worker) is looked up in `/proc` the first time
+//! Filled by exec events; ends are not reported, so the table is swept now and then. A process that never executed anything (a forked worker) is looked up in `/proc` the first time
 //! it acts. Who descends from a process that entered came from outside too, and shares its session: one word of the
 //! engine vouches for the shell and for what the shell runs.
 
@@ -86,11 +86,12 @@ impl Processes {
         let parent = self.by_pid.get(&exec.parent);
         let before = self.by_pid.get(&exec.pid);
         let session = match exec.origin {
-            // The session began with the first exec: what follows in the same process is still the same session.
+            // The session began with the first exec: what follows in the same process, and its children, are still it.
             Origin::Entered => Some(
                 before
                     .and_then(|before| before.session)
                     .filter(|session| session.pid == exec.pid)
+                    .or_else(|| parent.and_then(|parent| parent.session))
                     .unwrap_or(Session { pid: exec.pid, entered: exec.at }),
             ),
             Origin::Started => None,
@@ -151,10 +152,12 @@ impl Processes {
         self.known(pid)
     }
 
-    /// A process ended.
-    pub fn ended(&mut self, pid: u32, at: Timestamp) {
-        if let Some(known) = self.by_pid.get_mut(&pid) {
-            known.ended = Some(at);
+    /// Marks those that are there no longer: a process's end is not reported, and its id is used again.
+    pub fn sweep(&mut self, now: Timestamp, alive: impl Fn(u32) -> bool) {
+        for (pid, known) in &mut self.by_pid {
+            if known.ended.is_none() && !alive(*pid) {
+                known.ended = Some(now);
+            }
         }
     }
 
@@ -276,7 +279,8 @@ mod tests {
     fn a_process_outlives_its_end_by_what_still_waits() {
         let mut processes = Processes::default();
         processes.executed(&exec(1, 0, "/bin/web", Origin::Started), nobody);
-        processes.ended(1, Timestamp::from_secs(10));
+        processes.sweep(Timestamp::from_secs(9), |_| true);
+        processes.sweep(Timestamp::from_secs(10), |_| false);
         processes.expire(Timestamp::from_secs(11));
         assert!(processes.of(1, nobody).is_some());
         processes.expire(Timestamp::from_secs(30));

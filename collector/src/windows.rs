@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use bulkhead_abi::network::{Flow, NetworkCounters};
+use bulkhead_abi::network::NetworkCounters;
 use bulkhead_domain::feature::{self, FeatureId};
 use bulkhead_domain::net::Peer;
 use bulkhead_domain::window::{Direction, Loss, PeerTraffic, TOP_PEERS};
 use bulkhead_domain::{Timestamp, Window};
+use bulkhead_loader::observe::network::Flow;
 
 use crate::dns::label_entropy;
 use crate::syscalls::{self, Abi};
@@ -37,14 +38,16 @@ pub struct FlowId {
 pub struct Counters {
     /// Calls by interface and number.
     pub syscalls: HashMap<(Abi, u32), u64>,
-    /// Pairs of consecutive native calls of one task.
-    pub bigrams: HashMap<(u16, u16), u64>,
+    /// Pairs of consecutive calls of one task; counts wrap at 2³².
+    pub bigrams: HashMap<(u16, u16), u32>,
     /// Programs executed.
     pub execs: u64,
     /// Tasks forked.
     pub forks: u64,
     /// Tasks that ended.
     pub exits: u64,
+    /// Acts that were reported before in the same epoch, and only counted.
+    pub acts_repeated: u64,
     /// Traffic by flow.
     pub flows: HashMap<FlowId, Flow>,
     /// Traffic in sum.
@@ -143,7 +146,7 @@ pub fn build(
         features: features.0,
         arch: syscalls::native(),
         syscalls: by_name(&calls),
-        bigrams: most_frequent(grown(&before.bigrams, &now.bigrams)),
+        bigrams: most_frequent(&before.bigrams, &now.bigrams),
         loss: loss(before, now, tally, &network, calls.values().sum()),
         ngrams: sequences.ngrams,
         runs: sequences.runs,
@@ -292,15 +295,22 @@ fn by_name(calls: &HashMap<(Abi, u32), u64>) -> BTreeMap<String, u64> {
     calls.iter().map(|((abi, number), count)| (syscalls::name(*abi, *number), *count)).collect()
 }
 
-fn most_frequent(pairs: HashMap<(u16, u16), u64>) -> Vec<((u16, u16), u64)> {
-    let mut pairs: Vec<_> = pairs.into_iter().collect();
+fn most_frequent(
+    before: &HashMap<(u16, u16), u32>,
+    now: &HashMap<(u16, u16), u32>,
+) -> Vec<((u16, u16), u64)> {
+    let gained = |(pair, count): (&(u16, u16), &u32)| {
+        let gained = count.wrapping_sub(before.get(pair).copied().unwrap_or(0));
+        (*pair, u64::from(gained))
+    };
+    let mut pairs: Vec<_> = now.iter().map(gained).filter(|(_, count)| *count > 0).collect();
     pairs.sort_unstable_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
     pairs.truncate(BIGRAMS_MAX);
     pairs
 }
 
-/// What was lost, and what was not: events that arrived, acts that the kernel counted instead of reporting them again,
-/// and, where the kernel skipped programs, the calls that it did count.
+/// What was lost, and what was not: events that arrived, and acts that the kernel counted instead of reporting them again.
+/// Calls and packets are kept in their thousands; they count where some of their own kind were lost.
 fn loss(
     before: &Counters,
     now: &Counters,
@@ -319,8 +329,14 @@ fn loss(
         *by_cause.entry(cause.clone()).or_default() += count;
     }
     by_cause.retain(|_, count| *count > 0);
-    let skipped = by_cause.keys().any(|cause| cause.starts_with("recursion"));
-    let kept = tally.events + network.of(|n| n.acts_repeated) + if skipped { calls } else { 0 };
+    let lost = |causes: &[&str]| causes.iter().any(|cause| by_cause.contains_key(*cause));
+    let mut kept = tally.events + now.acts_repeated.saturating_sub(before.acts_repeated);
+    if lost(&["recursion", "bigrams"]) {
+        kept += calls;
+    }
+    if lost(&["flow_table_full"]) {
+        kept += network.of(|n| n.packets_out + n.packets_in);
+    }
     Loss { by_cause, kept }
 }
 
@@ -465,7 +481,7 @@ mod tests {
         let before = Counters { losses: [("quota".into(), 3)].into(), ..Counters::default() };
         let now = Counters {
             losses: [("quota".into(), 10), ("ring_full".into(), 0)].into(),
-            network: NetworkCounters { acts_repeated: 4, ..NetworkCounters::default() },
+            acts_repeated: 4,
             ..Counters::default()
         };
         let mut tally = Tally::default();
@@ -491,7 +507,7 @@ mod tests {
     #[test]
     fn bigrams_are_the_most_frequent_in_a_fixed_order() {
         let now = Counters {
-            bigrams: (0..600_u16).map(|n| ((n, 1), u64::from(n % 7) + 1)).collect(),
+            bigrams: (0..600_u16).map(|n| ((n, 1), u32::from(n % 7) + 1)).collect(),
             ..Counters::default()
         };
         let window = window(&Counters::default(), &now, &Tally::default());
