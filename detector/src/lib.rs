@@ -9,6 +9,7 @@ mod intents;
 mod learner;
 pub mod output;
 mod proposal;
+pub mod query;
 mod scorer;
 mod view;
 mod vouch;
