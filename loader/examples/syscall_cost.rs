@@ -227,7 +227,7 @@ fn read_all(observer: &mut Observer) -> Result<(), ObserveError> {
 
 fn start_bpftrace() -> Result<Child, Failure> {
     let mut child = Command::new("bpftrace")
-        .args(["-e", "BEGIN { printf(\"ready\\n\"); } tracepoint:raw_syscalls:sys_enter { @[cgroup, args.id] = count(); }"])
+        .args(["-B", "none", "-e", "BEGIN { printf(\"ready\\n\"); } tracepoint:raw_syscalls:sys_enter { @[cgroup, args->id] = count(); }"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
