@@ -101,6 +101,8 @@ pub struct Service<S, B> {
 
 impl<S: State, B: Bus> Handler for Service<S, B> {
     async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, Refusal> {
+        let now = (self.clock)();
+        self.shared.update(|ledger| ledger.expire(now));
         match request {
             Request::Status => self.status().await,
             Request::Workloads { workload } => self.workloads(workload).await,

@@ -106,10 +106,14 @@ pub struct Collector {
     pub podman_roots: Vec<PathBuf>,
     /// State directories of runc, for containers without an engine.
     pub runc_roots: Vec<PathBuf>,
-    /// Cgroup directories whose children are containers, below the cgroup v2 mount.
-    pub cgroup_parents: Vec<PathBuf>,
-    /// Whether systemd services are workloads too.
-    pub systemd: bool,
+    /// Cgroups whose children are containers without an engine, as paths below the cgroup v2 mount.
+    pub cgroup_parents: Vec<String>,
+    /// Systemd units that are workloads too, by name or with one `*`.
+    pub units: Vec<String>,
+    /// Somebody wrote down where Docker is, so that its absence is reported.
+    pub docker_required: bool,
+    /// The same for Podman.
+    pub podman_required: bool,
     /// Most containers observed at once.
     pub containers_max: u32,
 }
@@ -202,7 +206,7 @@ fn check(twin: twin::File, global: &Global) -> Result<Config, ConfigError> {
             read: twin.api.read_group.unwrap_or_else(|| Groups::default().read),
             write: twin.api.write_group.unwrap_or_else(|| Groups::default().write),
         },
-        retention: twin.bus.retention.map_or(Duration::from_secs(7 * 86_400), |d| d.0),
+        retention: twin.bus.retention.map_or(Duration::from_secs(86_400), |d| d.0),
         retention_bytes: u64::from(positive("bus.retention-mib", twin.bus.retention_mib, 1024)?)
             << 20,
     })
@@ -231,12 +235,14 @@ fn collector(twin: twin::Collector) -> Result<Collector, ConfigError> {
     }
     Ok(Collector {
         step,
+        docker_required: twin.docker.as_ref().is_some_and(|list| !list.is_empty()),
+        podman_required: twin.podman.as_ref().is_some_and(|list| !list.is_empty()),
         docker: list(twin.docker, &["/run/docker.sock"]),
         podman: list(twin.podman, &["/run/podman/podman.sock"]),
         podman_roots: list(twin.podman_roots, &["/var/lib/containers/storage"]),
         runc_roots: list(twin.runc_roots, &["/run/runc"]),
-        cgroup_parents: list(twin.cgroup_parents, &[]),
-        systemd: twin.systemd.unwrap_or(false),
+        cgroup_parents: twin.cgroup_parents.unwrap_or_default(),
+        units: twin.units.unwrap_or_default(),
         containers_max,
     })
 }

@@ -11,6 +11,7 @@ pub mod args;
 pub mod command;
 pub mod config;
 pub mod controller;
+pub mod names;
 pub mod outcome;
 pub mod output;
 pub mod run;
@@ -48,6 +49,8 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
         Command::Run(args) => run::run(&global, &args),
-        Command::Doctor | Command::Status | Command::Disarm(_) => todo!(),
+        Command::Doctor => command::doctor::run(&global),
+        Command::Status => command::status::run(&global),
+        Command::Disarm(args) => command::disarm::run(&global, &args),
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn gather(
     let mut variables: Vec<(String, String)> = environment
         .into_iter()
         .filter(|(n, _)| n.starts_with("BULKHEAD_") && !RESERVED.contains(&n.as_str()))
+        .filter(|(n, _)| !n.starts_with("BULKHEAD_TEST_"))
         .collect();
     variables.sort();
     for (name, value) in variables {

@@ -67,8 +67,8 @@ pub(super) struct Collector {
     pub(super) podman: Option<Vec<PathBuf>>,
     pub(super) podman_roots: Option<Vec<PathBuf>>,
     pub(super) runc_roots: Option<Vec<PathBuf>>,
-    pub(super) cgroup_parents: Option<Vec<PathBuf>>,
-    pub(super) systemd: Option<bool>,
+    pub(super) cgroup_parents: Option<Vec<String>>,
+    pub(super) units: Option<Vec<String>>,
     pub(super) containers_max: Option<u32>,
 }
 
