@@ -18,4 +18,5 @@ pub mod podman;
 pub mod requirement;
 pub mod runc;
 pub mod scratch;
+pub mod service;
 pub mod shop;

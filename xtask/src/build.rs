@@ -1,7 +1,5 @@
 //! Builds the product for commands that run it: the kernel programs, then the binary that embeds them.
 
-use std::path::PathBuf;
-
 use crate::{ebpf, step, workspace};
 
 /// Builds what `cargo xtask demo` runs, in the profile that the tests use.
@@ -24,14 +22,4 @@ pub(crate) fn kernel_programs_are_there() -> bool {
     ["observe.o", "guard.o"]
         .iter()
         .all(|object| workspace::root().join("target/bpf").join(object).is_file())
-}
-
-/// Where the binary is.
-pub(crate) fn binary() -> PathBuf {
-    target_directory().join("debug/bulkhead")
-}
-
-fn target_directory() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace::root().join("target"), PathBuf::from)
 }

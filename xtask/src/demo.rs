@@ -7,7 +7,6 @@ pub(crate) mod attend;
 mod closing;
 mod leftovers;
 mod scene;
-mod service;
 mod settings;
 mod siege;
 mod timeline;

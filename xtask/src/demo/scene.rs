@@ -1,11 +1,6 @@
 //! What the demo happens in: the application, the world outside, and a place for the product.
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::Context as _;
 use bulkhead_tests::{
@@ -13,8 +8,8 @@ use bulkhead_tests::{
     intruder::{Listener, NameServer},
     outside::Outside,
     podman::{Podman, PodmanOptions},
-    requirement::cgroup2,
     scratch,
+    service::Place,
     shop::Shop,
 };
 use tempfile::TempDir;
@@ -31,20 +26,11 @@ pub(crate) struct Scene {
     pub(crate) intruder: Ipv4Addr,
     /// Where the product keeps its state, its sockets and its configuration.
     pub(crate) place: Place,
+    /// The part of the configuration that is not the same twice: where the engine and the resolver are.
+    pub(crate) of_this_run: String,
     _podman: Podman,
     _outside: Outside,
     _scratch: TempDir,
-}
-
-/// Where the product works in this run, apart from any other on the machine.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) directory: PathBuf,
-    pub(crate) cgroup_root: PathBuf,
-    pub(crate) pins: PathBuf,
-    pub(crate) podman_socket: PathBuf,
-    /// The resolver that containers ask.
-    pub(crate) resolver: Ipv4Addr,
 }
 
 impl Scene {
@@ -58,8 +44,6 @@ impl Scene {
         Image::debian().context("cannot make the application's image")?;
 
         let scratch = scratch::directory("demo")?;
-        // The controller has a user of its own, and has to reach its own directory.
-        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
         let engine = scratch.path().join("podman");
         fs::create_dir(&engine)?;
         let outside = Outside::open(None)?;
@@ -69,19 +53,9 @@ impl Scene {
         let options = PodmanOptions { home: None, upstream: Some(upstream), cgroup_parent: None };
         let mut podman = Podman::start(&engine, options)?;
         let podman_socket = podman.service()?;
-        let cgroup_root =
-            cgroup2().context("no cgroup v2 hierarchy is mounted")?.join(podman.cgroup_parent());
-        fs::create_dir_all(&cgroup_root)?;
-        let pins = Path::new("/sys/fs/bpf").join(podman.cgroup_parent());
+        let place = Place::beside(scratch.path(), podman.cgroup_parent())?;
         let shop = Shop::open(&mut podman, &engine)?;
-        let resolver = shop.gateway();
-        let place = Place {
-            directory: scratch.path().to_owned(),
-            cgroup_root,
-            pins,
-            podman_socket,
-            resolver,
-        };
+        let of_this_run = of_this_run(&podman_socket, shop.gateway());
         timeline.tell(
             "engine",
             "podman runs nginx, two replicas of a Python app, Redis, an object store, visitors",
@@ -92,6 +66,7 @@ impl Scene {
             _names: names,
             intruder,
             place,
+            of_this_run,
             _podman: podman,
             _outside: outside,
             _scratch: scratch,
@@ -104,5 +79,26 @@ impl Scene {
             .into_iter()
             .filter_map(|container| container.ip)
             .collect()
+    }
+}
+
+fn of_this_run(podman_socket: &Path, resolver: Ipv4Addr) -> String {
+    format!(
+        "[collector]\ndocker = []\npodman = [{:?}]\npodman-roots = []\nrunc-roots = []\n\n\
+         [guardrails]\nprotected = [\"{resolver}:53\"]\n",
+        podman_socket.display().to_string()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_this_run_is_a_configuration_by_itself() {
+        let text = of_this_run(Path::new("/d/podman.sock"), [10, 213, 1, 1].into());
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["collector"]["podman"][0].as_str(), Some("/d/podman.sock"));
+        assert_eq!(table["guardrails"]["protected"][0].as_str(), Some("10.213.1.1:53"));
     }
 }

@@ -1,6 +1,6 @@
 //! What the demo needs to know of the configuration that it runs with.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, bail};
 use toml::{Table, Value};
@@ -18,16 +18,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Where the configuration is.
-    pub(crate) fn path() -> PathBuf {
-        workspace::root().join("deploy/demo/config.toml")
+    /// The checked-in configuration, as it is written.
+    pub(crate) fn text() -> anyhow::Result<String> {
+        let path = workspace::root().join("deploy/demo/config.toml");
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
     pub(crate) fn read() -> anyhow::Result<Self> {
-        let path = Self::path();
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        Self::parse(&Self::text()?).context("deploy/demo/config.toml")
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {

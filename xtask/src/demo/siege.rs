@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use bulkhead_tests::{
     intruder::{self, Attack},
+    service::Service,
     shop::Visits,
 };
 use serde_json::Value;
@@ -16,7 +17,6 @@ use super::{
     attend::Attended,
     closing::Closing,
     scene::Scene,
-    service::Service,
     settings::Settings,
     timeline::{self, Timeline},
 };
@@ -59,10 +59,9 @@ pub(crate) fn play(
         closing.setting(key, &settings.shown(key));
     }
     let scene = Scene::set(timeline)?;
-    let mut service = Service::start(&scene.place)?;
-    attended
-        .until(Duration::from_secs(30), || service.answers())?
-        .with_context(|| format!("bulkhead does not answer: {}", service.last_words()))?;
+    let checked_in = Settings::text()?;
+    let mut service = Service::start(&scene.place, &[&checked_in, &scene.of_this_run])?;
+    service.wait(Duration::from_secs(30))?;
     timeline.tell(
         "bulkhead",
         "an agent observes the containers, a controller without capabilities learns",
@@ -93,7 +92,9 @@ impl Acts<'_> {
         let mut told = String::new();
         let (timeline, service) = (self.timeline, &mut *self.service);
         let learned = self.attended.until(LEARNING_MAX, || {
-            service.answers()?;
+            if !service.is_alive() {
+                bail!("bulkhead has ended: {}", service.last_words());
+            }
             let workloads = service.ask(&["workloads"])?;
             let progress = Progress::of(&workloads);
             let line = progress.line();
