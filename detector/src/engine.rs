@@ -18,6 +18,7 @@ use bulkhead_domain::observation::Body;
 use bulkhead_domain::score::{Score, Threshold};
 use bulkhead_domain::text::printable;
 use bulkhead_domain::view::{BaselineView, EngineView};
+use bulkhead_domain::workload::hash64;
 use bulkhead_domain::{
     AlertId, Container, ContainerKey, EventId, Mode, Observation, Timestamp, Window, WorkloadName,
 };
@@ -102,7 +103,7 @@ impl Engine {
                     state.alerts.drain(..state.alerts.len() / 2);
                 }
                 Err(ArtifactError::TooLarge(_)) if state.volume.windows() > 8 => {
-                    state.volume.halve()
+                    state.volume.halve();
                 }
                 Err(_) => return None,
             }
@@ -243,6 +244,7 @@ impl Absorb<'_> {
     fn behaviour(&mut self, key: &ContainerKey, behaviour: &Behaviour, at: Timestamp, id: EventId) {
         let step = self.step();
         let start_up = self.config.start_up;
+        let quiet_windows = self.config.quiet_windows;
         let learning = self.state.mode == Mode::Learn;
         let container = self.state.container(key, at);
         let vouched = behaviour
@@ -255,7 +257,7 @@ impl Absorb<'_> {
         if matches!(behaviour.act, Act::Connect { refused: true, .. }) {
             container.refused_at = Some(at);
         }
-        if container.incident.as_mut().is_some_and(|i| i.is_retry(&behaviour.act)) {
+        if container.is_retry(&behaviour.act, at, step * quiet_windows) {
             return;
         }
         let evidence = Evidence { key, at, id, step, vouched, start_up };
@@ -273,9 +275,6 @@ impl Absorb<'_> {
         };
         if let Some(exceedance) = exceedance {
             self.exceeded(key, &exceedance);
-            if let Some(incident) = self.state.container(key, at).incident.as_mut() {
-                incident.is_retry(&behaviour.act);
-            }
         }
     }
 
@@ -315,18 +314,20 @@ impl Absorb<'_> {
             }
         }
         let quiet_windows = self.config.quiet_windows;
-        let incident = &mut self.state.container(key, at).incident;
-        if let Some(open) = incident {
-            if std::mem::take(&mut open.exceeded) {
-                open.quiet = 0;
-            } else {
-                open.quiet += 1;
+        let Some(mut incident) = self.state.container(key, at).incident.take() else { return };
+        if std::mem::take(&mut incident.exceeded) {
+            incident.quiet = 0;
+            if incident.catch_up() {
+                self.tell(&incident);
             }
-            if open.quiet >= quiet_windows {
-                open.close();
-                let closed = incident.take().expect("it is open");
-                self.tell(&closed);
-            }
+        } else {
+            incident.quiet += 1;
+        }
+        if incident.quiet >= quiet_windows {
+            incident.close();
+            self.tell(&incident);
+        } else {
+            self.state.container(key, at).incident = Some(incident);
         }
     }
 
@@ -387,12 +388,14 @@ impl Absorb<'_> {
         };
         let mut open = self.state.container(key, at).blinded.take();
         let whose = Self::whose(self.state, self.fleet, key, at);
-        let worth = match &mut open {
-            Some(incident) => incident.grow(&whose, &exceedance),
-            None => {
-                open = Some(Incident::begin(&whose, &exceedance));
-                true
-            }
+        let worth = if let Some(incident) = &mut open {
+            incident.grow(&whose, &exceedance)
+        } else {
+            let mut incident = Incident::begin(&whose, &exceedance);
+            // The same window may begin a deviation: two alerts need two ids.
+            incident.alert.id = AlertId(incident.alert.id.0 ^ hash64(b"blinded"));
+            open = Some(incident);
+            true
         };
         if let Some(mut incident) = open {
             incident.alert.proposal = None;
@@ -436,12 +439,11 @@ impl Absorb<'_> {
         }
         let mut open = self.state.container(key, at).incident.take();
         let whose = Self::whose(self.state, self.fleet, key, at);
-        let worth = match &mut open {
-            Some(incident) => incident.grow(&whose, exceedance),
-            None => {
-                open = Some(Incident::begin(&whose, exceedance));
-                true
-            }
+        let worth = if let Some(incident) = &mut open {
+            incident.grow(&whose, exceedance)
+        } else {
+            open = Some(Incident::begin(&whose, exceedance));
+            true
         };
         let began = open.as_ref().is_some_and(|i| i.alert.exceedances == 1);
         if began && exceedance.class == AlertClass::Deviation {
@@ -466,7 +468,7 @@ impl Absorb<'_> {
         let at = exceedance.at;
         self.state.muted.retain(|_, until| until.is_none_or(|u| u > at));
         let window =
-            exceedance.window.iter().filter(|b| b.surprise > 0.0).flat_map(|b| b.parts.first());
+            exceedance.window.iter().filter(|b| b.surprise > 0.0).filter_map(|b| b.parts.first());
         let acts = exceedance.acts.iter().map(ToString::to_string);
         let subjects: Vec<String> = exceedance
             .certain

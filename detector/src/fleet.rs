@@ -24,7 +24,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Gathers it anew.
-    pub fn of<'a>(states: impl Iterator<Item = &'a WorkloadState> + Clone) -> Self {
+    pub(crate) fn of<'a>(states: impl Iterator<Item = &'a WorkloadState> + Clone) -> Self {
         let mut fleet = Self {
             workloads: states.clone().filter(|s| s.is_workload()).count(),
             ..Self::default()
@@ -51,7 +51,7 @@ impl Fleet {
     }
 
     /// Whether callers of this workload will see errors at that time.
-    pub fn in_trouble(&self, workload: &str, at: Timestamp) -> bool {
+    pub(crate) fn in_trouble(&self, workload: &str, at: Timestamp) -> bool {
         self.troubled.get(workload).is_some_and(|until| *until > at)
     }
 }

@@ -28,9 +28,6 @@ const FORBIDDEN_SURPRISE: f64 = 250.0;
 /// Acts, excesses and buckets that an acceptance takes in at most.
 const ACCEPTABLE_MAX: usize = 256;
 
-/// Refused acts told apart, so that retries are not counted again.
-const REFUSED_MAX: usize = 256;
-
 /// What went over a threshold, once.
 #[derive(Clone, Debug)]
 pub(crate) struct Exceedance {
@@ -77,12 +74,12 @@ pub(crate) struct Incident {
     certain: Vec<Part>,
     window: Vec<Brought>,
     window_score: f64,
-    refused: BTreeSet<Act>,
+    told_at: u64,
 }
 
 impl Incident {
     /// Begins with this exceedance.
-    pub fn begin(whose: &Whose<'_>, first: &Exceedance) -> Self {
+    pub(crate) fn begin(whose: &Whose<'_>, first: &Exceedance) -> Self {
         let alert = Alert {
             id: AlertId::of(whose.workload, first.evidence),
             revision: 0,
@@ -120,38 +117,41 @@ impl Incident {
             certain: Vec::new(),
             window: Vec::new(),
             window_score: 0.0,
-            refused: BTreeSet::new(),
+            told_at: 1,
         };
         incident.take(whose, first);
         incident
     }
 
-    /// Whether this refused attempt was counted already: the first says something, its retries do not.
-    pub fn is_retry(&mut self, act: &Act) -> bool {
-        if !matches!(act, Act::Connect { refused: true, .. }) {
-            return false;
-        }
-        if self.refused.len() >= REFUSED_MAX {
-            return self.refused.contains(act);
-        }
-        !self.refused.insert(act.clone())
-    }
-
     /// Adds an exceedance; `true` when a new revision is worth publishing.
-    pub fn grow(&mut self, whose: &Whose<'_>, exceedance: &Exceedance) -> bool {
+    pub(crate) fn grow(&mut self, whose: &Whose<'_>, exceedance: &Exceedance) -> bool {
         let (class, fitting) = (self.alert.class, self.alert.proposal.clone());
         self.take(whose, exceedance);
         let worth = class != self.alert.class
             || fitting != self.alert.proposal
             || self.alert.exceedances.is_power_of_two();
         if worth {
-            self.alert.revision += 1;
+            self.revise();
         }
         worth
     }
 
+    /// At the end of a window: `true` when so much came since the last revision that a person should know.
+    pub(crate) fn catch_up(&mut self) -> bool {
+        let due = self.alert.exceedances * 4 >= self.told_at * 5;
+        if due {
+            self.revise();
+        }
+        due
+    }
+
+    fn revise(&mut self) {
+        self.alert.revision += 1;
+        self.told_at = self.alert.exceedances;
+    }
+
     /// Ends it.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.alert.closed = true;
         self.alert.revision += 1;
     }

@@ -29,7 +29,7 @@ pub(crate) struct Vouched {
 
 impl Vouched {
     /// Whether the act's process is vouched for; remembers it when it is.
-    pub fn judge(&mut self, act: &Act, process: &Process, at: Timestamp) -> bool {
+    pub(crate) fn judge(&mut self, act: &Act, process: &Process, at: Timestamp) -> bool {
         self.executables.retain(|_, last| at.since(*last) <= SESSION);
         let by_lineage =
             process.origin == Origin::Spawned && self.executables.contains_key(&process.parent);
@@ -53,7 +53,7 @@ impl Vouched {
     }
 
     /// Whether a vouched process was at work within `span` before that time.
-    pub fn active(&self, at: Timestamp, span: Duration) -> bool {
+    pub(crate) fn active(&self, at: Timestamp, span: Duration) -> bool {
         self.last.is_some_and(|last| at.since(last) <= span)
     }
 }

@@ -1,6 +1,7 @@
 //! All that is known of one workload: what is written down in a snapshot, whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bulkhead_domain::alert::Alert;
 use bulkhead_domain::baseline::Provenance;
@@ -24,6 +25,9 @@ pub(crate) const ALERTS_MAX: usize = 64;
 /// Containers that ended and are still remembered, for their numbers and names.
 const ENDED_MAX: usize = 64;
 
+/// Refused acts told apart per container.
+const REFUSED_MAX: usize = 256;
+
 /// State of one container, through its restarts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ContainerState {
@@ -44,6 +48,8 @@ pub(crate) struct ContainerState {
     pub fresh_at: Option<Timestamp>,
     /// When a guard last refused something.
     pub refused_at: Option<Timestamp>,
+    /// Refused acts that were counted, and when they were last tried.
+    pub refused: BTreeMap<Act, Timestamp>,
     pub incident: Option<Incident>,
     pub blinded: Option<Incident>,
     /// When an incident of it last had evidence: what is learned near it waits for review.
@@ -51,8 +57,25 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
+    /// Whether a refused attempt was counted already: the first says something, its retries do not, as long as no more than
+    /// `gap` lies between them.
+    pub(crate) fn is_retry(&mut self, act: &Act, at: Timestamp, gap: Duration) -> bool {
+        if !matches!(act, Act::Connect { refused: true, .. }) {
+            return false;
+        }
+        self.refused.retain(|_, last| at.since(*last) <= gap);
+        if let Some(last) = self.refused.get_mut(act) {
+            *last = at;
+            return true;
+        }
+        if self.refused.len() < REFUSED_MAX {
+            self.refused.insert(act.clone(), at);
+        }
+        false
+    }
+
     /// The container's own name, for people.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match &self.facts {
             Some(facts) if !facts.name.is_empty() => facts.name.trim_start_matches('/').to_owned(),
             _ => self.key.short().to_owned(),
@@ -119,7 +142,7 @@ pub(crate) struct WorkloadState {
 
 impl WorkloadState {
     /// A workload that nothing is known of.
-    pub fn new(name: WorkloadName, config: &Config, at: Timestamp) -> Self {
+    pub(crate) fn new(name: WorkloadName, config: &Config, at: Timestamp) -> Self {
         Self {
             name,
             mode: Mode::Learn,
@@ -152,12 +175,12 @@ impl WorkloadState {
     }
 
     /// Whether it is a workload at all, and not only a node that reports about itself.
-    pub fn is_workload(&self) -> bool {
+    pub(crate) fn is_workload(&self) -> bool {
         !self.containers.is_empty() || self.novelty.cells() > 0
     }
 
     /// Notes the record's id; `false` when its producer has published it before.
-    pub fn mark(&mut self, id: EventId) -> bool {
+    pub(crate) fn mark(&mut self, id: EventId) -> bool {
         let position = (id.epoch, id.sequence);
         match self.marks.get_mut(&id.producer) {
             Some(mark) if *mark >= position => false,
@@ -180,7 +203,7 @@ impl WorkloadState {
     }
 
     /// The container's state, made when it is new.
-    pub fn container(&mut self, key: &ContainerKey, at: Timestamp) -> &mut ContainerState {
+    pub(crate) fn container(&mut self, key: &ContainerKey, at: Timestamp) -> &mut ContainerState {
         let id = format!("{} {}", key.node, key.engine_id);
         if !self.containers.contains_key(&id) {
             self.forget_ended();
@@ -199,6 +222,7 @@ impl WorkloadState {
                     fresh_block: 0,
                     fresh_at: None,
                     refused_at: None,
+                    refused: BTreeMap::new(),
                     incident: None,
                     blinded: None,
                     suspect_until: Timestamp::default(),
@@ -221,12 +245,12 @@ impl WorkloadState {
     }
 
     /// Containers that run, one at least: rates are per running container.
-    pub fn running(&self) -> u64 {
+    pub(crate) fn running(&self) -> u64 {
         (self.containers.values().filter(|c| c.running).count() as u64).max(1)
     }
 
     /// Keeps the latest revision of an alert.
-    pub fn keep(&mut self, alert: &Alert, acceptable: Acceptable) {
+    pub(crate) fn keep(&mut self, alert: &Alert, acceptable: Acceptable) {
         if let Some(kept) = self.alerts.iter_mut().find(|k| k.alert.id == alert.id) {
             kept.alert = alert.clone();
             kept.acceptable = acceptable;
@@ -239,7 +263,7 @@ impl WorkloadState {
     }
 
     /// Interpreters on sockets that a person accepted here.
-    pub fn shells_accepted(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn shells_accepted(&self) -> impl Iterator<Item = String> + '_ {
         self.novelty.entries().filter_map(|e| match (&e.act, &e.provenance) {
             (
                 Act::Forbidden { act: ForbiddenAct::ShellOnSocket, object },

@@ -46,8 +46,8 @@ impl Calibrator {
                 interval: None,
             };
         }
-        let tail = self.incident_tail();
-        let p = wanted / (tail.peaks.max(1) as f64).max(wanted);
+        let (tail, incidents) = self.incident_tail();
+        let p = wanted / incidents.max(wanted);
         let middle = tail.quantile(p);
         let error = tail.quantile_error(p);
         let interval = (middle - 1.96 * error).max(tail.level)..(middle + 1.96 * error);
@@ -70,8 +70,9 @@ impl Calibrator {
         best
     }
 
-    /// The tail of incident peaks: from the highest level that leaves enough of them, else from the largest score.
-    fn incident_tail(&self) -> Tail {
+    /// The tail of incident peaks, and how many incidents lie above its level: from the highest level that leaves enough
+    /// of them, else from the largest score.
+    fn incident_tail(&self) -> (Tail, f64) {
         let mut levels: Vec<f64> = self.held_out.iter().map(|h| h.score).collect();
         levels.sort_by(|a, b| b.total_cmp(a));
         levels.dedup();
@@ -82,13 +83,18 @@ impl Calibrator {
             let peaks = self.incidents(level);
             if peaks.len() >= enough {
                 let excesses: Vec<f64> = peaks.iter().map(|p| p - level).collect();
-                return Tail::fit(level, &excesses, self.settings.scale_floor);
+                return (
+                    Tail::fit(level, &excesses, self.settings.scale_floor),
+                    peaks.len() as f64,
+                );
             }
         }
-        let largest = self.largest();
-        let scale = (largest / (self.windows() as f64 + 1.0).ln()).max(self.settings.scale_floor);
-        // One incident at most is granted above the largest score that the data holds.
-        Tail { level: largest, scale, shape: 0.0, peaks: 1 }
+        let (largest, n) = (self.largest(), (self.windows() as f64 + 1.0).ln());
+        let scale = (largest / n).max(self.settings.scale_floor);
+        // The largest of n exponential scores has mean ln n and deviation pi / sqrt 6 (Gumbel): as sure of the scale as a
+        // mean of that many excesses. One incident at most is granted above the largest score that the data holds.
+        let as_sure_as = (n * 6.0_f64.sqrt() / std::f64::consts::PI).powi(2).max(1.0);
+        (Tail { level: largest, scale, shape: 0.0, peaks: as_sure_as as u64 }, 1.0)
     }
 
     /// The threshold in calibrated units, -ln p.

@@ -5,7 +5,8 @@
 //! connection of each peer, different ports and names, their length and entropy. They get no allowance. *Levels* do grow:
 //! bytes, calls, forks, questions. They get a factor of [`BURST`], or three times by how much the demand of inbound peers
 //! grew where that is more. A persistent connection carries a burst without opening another; there, the balance of bytes
-//! out and in may explain up to the same factor. Bytes are scored where they are sent (and where they are asked for): what
+//! out and in may explain up to the same factor. An answer to a peer, or from one, grows with its question, and the
+//! acknowledgements of an upload are no answer: both must also outgrow what was sent the other way. Bytes are scored where they are sent (and where they are asked for): what
 //! a peer sends in is that peer's behaviour.
 //!
 //! Each quantity is its logarithm (lengths and entropy stay linear) and scores its excess over the highest normal value in
@@ -47,6 +48,8 @@ pub enum Subject {
     Received(FlowKey),
     /// Bytes sent over bytes received.
     Balance(FlowKey),
+    /// Bytes received over bytes sent.
+    Answer(FlowKey),
     /// Bytes sent in the window.
     Level(FlowKey),
     /// What inbound peers asked for: 0 connections, 1 bytes.
@@ -349,7 +352,7 @@ impl Ceilings {
         let burst = self.burst(shape);
         let mut found = Vec::new();
         for (subject, value) in measures(shape, Use::Score) {
-            if matches!(subject, Subject::Demand(_) | Subject::Balance(_))
+            if matches!(subject, Subject::Demand(_) | Subject::Balance(_) | Subject::Answer(_))
                 || is_pooled(&subject)
                 || doubt.covers(&subject)
             {
@@ -364,10 +367,13 @@ impl Ceilings {
             let over = match &subject {
                 Subject::Feature(id) if compare(*id).is_some_and(|c| c.level) => over - burst,
                 Subject::Level(_) => over - burst,
-                Subject::Sent(key) if self.persistent.contains(key) => {
-                    over.min((over - burst).max(self.balance_excess(shape, key)))
+                Subject::Sent(key @ FlowKey::Out(_)) if self.persistent.contains(key) => {
+                    over.min((over - burst).max(self.balance_excess(shape, &subject)))
                 }
-                Subject::Received(key) if self.persistent.contains(key) => over - burst,
+                // An answer grows with its question, and so do the acknowledgements of an upload.
+                Subject::Sent(FlowKey::In(..)) | Subject::Received(_) => {
+                    over.min(self.balance_excess(shape, &subject))
+                }
                 _ => over,
             };
             if over > 0.0 {
@@ -396,17 +402,16 @@ impl Ceilings {
         BURST.ln().max(grown + 3.0_f64.ln())
     }
 
-    fn balance_excess(&self, shape: &Shape, key: &FlowKey) -> f64 {
-        let Some(ceiling) = self.by_subject.get(&Subject::Balance(key.clone())) else {
-            return f64::INFINITY;
+    /// By how much the balance of a flow's bytes goes over its ceiling, in the direction that the subject is about.
+    fn balance_excess(&self, shape: &Shape, subject: &Subject) -> f64 {
+        let (key, of, sign) = match subject {
+            Subject::Sent(key) => (key, Subject::Balance(key.clone()), 1.0),
+            Subject::Received(key) => (key, Subject::Answer(key.clone()), -1.0),
+            _ => return f64::INFINITY,
         };
-        let highest = shape
-            .flows
-            .iter()
-            .filter(|f| f.key == *key)
-            .map(balance)
-            .fold(f64::NEG_INFINITY, f64::max);
-        highest - ceiling.highest
+        let Some(ceiling) = self.by_subject.get(&of) else { return f64::INFINITY };
+        let flows = shape.flows.iter().filter(|f| f.key == *key);
+        flows.map(|f| sign * balance(f)).fold(f64::NEG_INFINITY, f64::max) - ceiling.highest
     }
 }
 
@@ -458,7 +463,8 @@ fn measures(shape: &Shape, purpose: Use) -> Vec<(Subject, f64)> {
                 out.push((Subject::Received(key.clone()), per_connection(flow.bytes_in)));
                 out.push((Subject::Level(key.clone()), log(flow.bytes_out, 16_384.0)));
             }
-            out.push((Subject::Balance(key), balance(flow)));
+            out.push((Subject::Balance(key.clone()), balance(flow)));
+            out.push((Subject::Answer(key), -balance(flow)));
         }
     }
     let demand = shape.demand();
@@ -521,6 +527,7 @@ fn name(subject: &Subject, peer: Option<Peer>) -> String {
         Subject::Sent(key) => format!("bytes sent per connection to {}", to(key)),
         Subject::Received(key) => format!("bytes received per connection from {}", to(key)),
         Subject::Balance(key) => format!("bytes sent over bytes received with {}", to(key)),
+        Subject::Answer(key) => format!("bytes received over bytes sent with {}", to(key)),
         Subject::Level(key) => format!("bytes sent to {}", to(key)),
         Subject::Demand(_) => "demand of inbound peers".into(),
     }
@@ -540,7 +547,7 @@ fn in_words(subject: &Subject, value: f64) -> String {
             let value = if smooth > 0.0 { (value.exp() - smooth).max(0.0) } else { value };
             quantity(value, feature::feature(*id).map_or("", |f| f.unit))
         }
-        Subject::Balance(_) => format!("{:.1} to 1", value.exp()),
+        Subject::Balance(_) | Subject::Answer(_) => format!("{:.1} to 1", value.exp()),
         Subject::Level(_) => quantity((value.exp() - 16_384.0).max(0.0), "bytes"),
         Subject::Sent(_) | Subject::Received(_) => {
             quantity((value.exp() - FLOW_SMOOTH).max(0.0), "bytes")

@@ -1,0 +1,126 @@
+//! False alarms: what a shop does when nothing is wrong, none of it seen in learning, told apart by evidence alone.
+
+use crate::shop::{ROLES, Role, Shop, short_run};
+use bulkhead_domain::Mode;
+use bulkhead_domain::feature;
+
+fn learned(seed: u64, fresh: bool) -> Shop {
+    let mut shop = Shop::open(short_run(), seed, fresh);
+    shop.learn();
+    shop
+}
+
+#[test]
+fn a_short_run_matures_and_says_which_bound_it_reached() {
+    let mut shop = learned(1, false);
+    shop.step();
+    for workload in shop.engine.view().workloads {
+        assert_eq!(workload.mode, Mode::Enforce, "{}", workload.name);
+        assert_eq!(
+            workload.detectors_on.len(),
+            3,
+            "{}: {:?}",
+            workload.name,
+            workload.detectors_on
+        );
+        let text = workload.maturity.waits_for.join("\n");
+        assert!(text.contains("has not seen a whole day"), "{text}");
+    }
+}
+
+#[test]
+fn a_quiet_hour_stays_within_the_budget() {
+    // 5 a day for the whole shop allow 0.2 an hour: one alert in five hours is the expectation, two are still luck.
+    let mut raised = Vec::new();
+    for seed in 1..=5 {
+        let mut shop = learned(seed, seed % 2 == 0);
+        shop.run(3600);
+        raised.extend(shop.told());
+    }
+    assert!(raised.len() <= 2, "{raised:#?}");
+}
+
+#[test]
+fn a_tenfold_burst_raises_nothing() {
+    for seed in 1..=5 {
+        let mut shop = learned(seed, false);
+        shop.run(30);
+        shop.burst = 10.0;
+        shop.run(60);
+        shop.burst = 1.0;
+        shop.run(60);
+        assert!(shop.alerts.is_empty(), "seed {seed}: {:#?}", shop.told());
+    }
+}
+
+#[test]
+fn restarts_raise_nothing_although_no_start_was_ever_seen() {
+    for seed in 1..=3 {
+        for role in ROLES {
+            let mut shop = learned(seed, false);
+            shop.run(20);
+            shop.restart(role);
+            shop.run(60);
+            assert!(shop.alerts.is_empty(), "seed {seed} {role:?}: {:#?}", shop.told());
+        }
+    }
+}
+
+#[test]
+fn operators_errands_through_the_engine_raise_nothing() {
+    let mut shop = learned(3, false);
+    shop.run(20);
+    shop.engine_exec(Role::Proxy, "/usr/sbin/nginx", &[]);
+    shop.run(30);
+    shop.engine_exec(Role::Proxy, "/bin/sh", &["/bin/mv", "/bin/kill", "/bin/gzip"]);
+    shop.run(30);
+    shop.engine_exec(Role::App1, "/bin/ls", &[]);
+    shop.run(60);
+    assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
+}
+
+#[test]
+fn a_reload_by_signal_alone_is_over_before_its_calls_count() {
+    let mut shop = learned(4, false);
+    shop.run(20);
+    for _ in 0..2 {
+        let extra = shop.extra.entry(Role::Proxy).or_default();
+        extra.features.extend([(feature::FORKS, 4.0), (feature::EXITS, 4.0)]);
+        extra.ngrams.extend((0..250).map(|i| 25_000 + i));
+        shop.step();
+    }
+    shop.run(60);
+    assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
+}
+
+#[test]
+fn ten_minutes_with_everything_at_once_raise_nothing() {
+    for seed in 11..=14 {
+        let mut shop = learned(seed, seed % 2 == 0);
+        shop.run(60);
+        shop.restart(Role::App1);
+        shop.run(60);
+        shop.engine_exec(Role::Proxy, "/usr/sbin/nginx", &[]);
+        shop.run(60);
+        shop.engine_exec(Role::Proxy, "/bin/sh", &["/bin/mv", "/bin/kill", "/bin/gzip"]);
+        shop.run(60);
+        shop.engine_exec(Role::App2, "/usr/bin/id", &[]);
+        shop.run(60);
+        shop.burst = 10.0;
+        shop.run(60);
+        shop.burst = 1.0;
+        let save = shop.extra.entry(Role::Cache).or_default();
+        save.features.push((feature::FORKS, 1.0));
+        save.ngrams.extend((0..60).map(|i| 26_000 + i));
+        shop.run(240);
+        assert!(shop.alerts.is_empty(), "seed {seed}: {:#?}", shop.told());
+    }
+}
+
+#[test]
+fn a_new_replica_and_a_new_digest_inherit() {
+    let mut shop = learned(6, false);
+    shop.restart(Role::App2);
+    shop.run(120);
+    assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
+}
