@@ -248,6 +248,9 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
 pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let cgroup: u64 = ctx.arg(0);
     let moved: *mut core::ffi::c_void = ctx.arg(2);
+    if !task::is_unified(cgroup) {
+        return 0;
+    }
     let Some(leaf) = task::cgroup_id(cgroup) else { return 0 };
     let found = task::slot_of_cgroup(cgroup);
     // Other threads of the process, and whoever inherits from them, look their own cgroup up again.
@@ -316,6 +319,9 @@ pub fn cgroup_gone(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn report_cgroup(cgroup: u64, path: u64, kind: u32) {
+    if !task::is_unified(cgroup) {
+        return;
+    }
     let Some(id) = task::cgroup_id(cgroup) else { return };
     let Some(mut entry) = ring::RING.reserve_untyped::<CgroupRecord>(0) else { return };
     let record = entry.as_mut_ptr();

@@ -197,6 +197,14 @@ pub(crate) fn cgroup_of(task: u64) -> Option<u64> {
     offsets::read(set, offsets::CSS_SET_DFL_CGRP::get())
 }
 
+/// Whether a cgroup object is of the unified hierarchy: in the hybrid layout the tracepoints tell of all hierarchies, and
+/// the others number their directories apart, so that their ids would collide.
+#[inline(always)]
+pub(crate) fn is_unified(cgroup: u64) -> bool {
+    let root: u64 = offsets::read(cgroup, offsets::CGROUP_ROOT::get()).unwrap_or(0);
+    offsets::read::<u32>(root, offsets::ROOT_HIERARCHY::get()) == Some(0)
+}
+
 /// Id of a cgroup object.
 #[inline(always)]
 pub(crate) fn cgroup_id(cgroup: u64) -> Option<u64> {

@@ -6,7 +6,7 @@ use crate::btf::Btf;
 const MISSING: u32 = u32::MAX;
 
 /// Globals of the object, and the field that each is the offset of.
-const FIELDS: [(&str, &str, &str); 21] = [
+const FIELDS: [(&str, &str, &str); 23] = [
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_REAL_PARENT", "task_struct", "real_parent"),
@@ -18,6 +18,8 @@ const FIELDS: [(&str, &str, &str); 21] = [
     ("CGROUP_KN", "cgroup", "kn"),
     ("CGROUP_LEVEL", "cgroup", "level"),
     ("CGROUP_ANCESTORS", "cgroup", "ancestors"),
+    ("CGROUP_ROOT", "cgroup", "root"),
+    ("ROOT_HIERARCHY", "cgroup_root", "hierarchy_id"),
     ("KERNFS_NODE_ID", "kernfs_node", "id"),
     ("FILES_FDT", "files_struct", "fdt"),
     ("FDTABLE_FD", "fdtable", "fd"),
