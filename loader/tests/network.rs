@@ -1,4 +1,5 @@
 //! What the kernel reports and counts of containers' networks, compared with what really happened: values, not loading.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -35,7 +36,8 @@ fn truth(link: &Link) -> (u64, u64) {
 
 /// Answers TCP connections outside, one after another: reads to the end, then sends `reply` bytes.
 fn tcp_server(link: &Link, port: u16, connections: usize, reply: usize) -> thread::JoinHandle<()> {
-    let listener = link.outside.enter(move || TcpListener::bind(address("::", port)).unwrap()).unwrap();
+    let listener =
+        link.outside.enter(move || TcpListener::bind(address("::", port)).unwrap()).unwrap();
     thread::spawn(move || {
         for _ in 0..connections {
             let (mut stream, _) = listener.accept().unwrap();
@@ -319,9 +321,8 @@ fn a_datagram_service_is_reached_and_its_answers_are_not_its_own_sends() {
 fn ports_that_the_kernel_chose_are_told_apart() {
     let Some(mut watch) = Watch::open("network") else { return };
     let (cgroup, slot) = watch.container("a");
-    let done = run(&cgroup, None, || {
-        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-    });
+    let done =
+        run(&cgroup, None, || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
     let event = watch.act(slot, NetworkAct::Bind { ephemeral: true });
     assert_eq!(event.local_port.to_string(), done.said);
 }
@@ -386,12 +387,11 @@ fn translated_addresses_count_under_the_peer_that_was_asked_for() {
         let words = format!(
             "-t nat -A OUTPUT -p {protocol} -d 203.0.113.50 --dport 80 -j DNAT --to {PEER}:8080"
         );
-        let status =
-            link.inside.command("iptables").args(words.split(' ')).status().unwrap();
+        let status = link.inside.command("iptables").args(words.split(' ')).status().unwrap();
         assert!(status.success());
     }
-    let tcp = tcp_server(&link, 8080, 1, 10);
-    let udp = udp_server(&link, 8080, 10);
+    let streams = tcp_server(&link, 8080, 1, 10);
+    let datagrams = udp_server(&link, 8080, 10);
     run(&cgroup, Some(&link.inside()), || {
         let asked = address("203.0.113.50", 80);
         tcp_client(asked, 10);
@@ -400,8 +400,8 @@ fn translated_addresses_count_under_the_peer_that_was_asked_for() {
         socket.recv(&mut [0; 64]).unwrap();
         socket.send_to(&[], asked).unwrap();
     });
-    tcp.join().unwrap();
-    udp.join().unwrap();
+    streams.join().unwrap();
+    datagrams.join().unwrap();
     for protocol in [TCP, UDP] {
         let (key, flow) = watch.flow(slot, Direction::Outbound, protocol);
         assert_eq!((key.peer.to_string().as_str(), key.peer_port), ("203.0.113.50", 80));

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use bulkhead_abi::{
     dns::{
         DNS_BYTES_MAX, DNS_BYTES_SHORT, DNS_CREATOR, DNS_CUT, DNS_RECEIVED, DNS_SENT, DNS_TCP,
-        DnsRecord, DnsLong, DnsShort,
+        DnsLong, DnsRecord, DnsShort,
     },
     network::{NETWORK_CREATOR, NETWORK_NO_PROCESS, NetworkCounters},
     ring::{Header, KIND_DNS},
@@ -27,8 +27,8 @@ use bulkhead_abi::{
 use crate::{
     atomic,
     network::{
-        Peer, Place, SOCKET_RESOLVER, Socket, TCP, UDP, count, counters_of, describe, find_socket,
-        place_of_packet, read_header,
+        Peer, Place, RESOLVER_PORT, SOCKET_RESOLVER, Socket, TCP, UDP, count, counters_of,
+        describe, find_socket, place_of_packet, read_header,
     },
     ring,
 };
@@ -86,13 +86,16 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
         return None;
     }
     let header = read_header(skb, sent)?;
-    // What was asked, where that is a resolver; else the packet itself, which after translation is right for answers.
-    let peer = if header.remote.is_resolver() {
+    // A question leaves for where translation sends it: then what was asked tells the resolver. An answer comes from
+    // the resolver as asked.
+    let peer = if header.remote.port == RESOLVER_PORT {
         header.remote
     } else if sent && asked.is_resolver() {
         asked
     } else if connected.is_resolver() {
         connected
+    } else if header.remote.is_resolver() {
+        header.remote
     } else {
         return None;
     };

@@ -24,7 +24,7 @@ mod socket;
 
 pub(crate) use self::{
     counters::{count, of as counters_of},
-    flow::Peer,
+    flow::{Peer, RESOLVER_PORT},
     header::{TCP, UDP, read as read_header},
     place::{Place, of_packet as place_of_packet},
     report::describe,

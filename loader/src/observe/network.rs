@@ -17,11 +17,11 @@ use bulkhead_abi::network::{Flow as RawFlow, FlowKey as RawKey, NetworkCounters}
 
 use crate::error::ObserveError;
 
+pub(in crate::observe) use self::flow::address;
 pub use self::{
     event::{Actor, Known, NetworkAct, NetworkEvent},
     flow::{Direction, Flow, FlowKey},
 };
-pub(in crate::observe) use self::flow::address;
 
 /// A plain value of a map.
 #[repr(transparent)]
@@ -72,9 +72,8 @@ impl Network {
             attach(program, cgroup)
                 .map_err(|source| ObserveError::Attach { program: name, source })?;
         }
-        let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or(ObserveError::MissingMap { map: name })
-        };
+        let mut take =
+            |name: &'static str| ebpf.take_map(name).ok_or(ObserveError::MissingMap { map: name });
         let map = |name| move |source| ObserveError::Map { map: name, source };
         Ok(Self {
             counters: take("NETWORK")?.try_into().map_err(map("NETWORK"))?,

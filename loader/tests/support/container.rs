@@ -123,8 +123,7 @@ pub fn start<T: std::fmt::Debug>(
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "cannot fork");
     // SAFETY: each end is owned once in each process.
-    let (read, write) =
-        unsafe { (fs::File::from_raw_fd(pipe[0]), fs::File::from_raw_fd(pipe[1])) };
+    let (read, write) = unsafe { (fs::File::from_raw_fd(pipe[0]), fs::File::from_raw_fd(pipe[1])) };
     if pid != 0 {
         return Running { pid, output: read };
     }
@@ -164,7 +163,12 @@ pub fn join(cgroup: &Path) {
     fs::write(cgroup.join("cgroup.procs"), "0").expect("root may move processes");
 }
 
+/// Seconds that work inside a container may take: it waits for peers, and a test that fails must not hang.
+const WORK_SECONDS_MAX: u32 = 120;
+
 fn enter(cgroup: &Cgroup, netns: Option<&Path>) {
+    // SAFETY: a plain call; the signal ends this process.
+    unsafe { libc::alarm(WORK_SECONDS_MAX) };
     join(cgroup.path());
     if let Some(netns) = netns {
         let file = fs::File::open(netns).expect("the namespace exists while its owner does");

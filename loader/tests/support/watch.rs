@@ -94,7 +94,6 @@ impl Watch {
             match event {
                 Event::Network(event) => self.network.push(event),
                 Event::Dns(event) => self.dns.push(event),
-                #[allow(unreachable_patterns, reason = "other subjects have events of their own")]
                 _ => {}
             }
         }

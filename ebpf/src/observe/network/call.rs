@@ -19,6 +19,8 @@ use super::{
 
 /// Multipath TCP in `socket(2)`; on the wire it is TCP.
 const MPTCP: u32 = 262;
+/// Address family of IPv6.
+const AF_INET6: u32 = 10;
 
 /// Connect over IPv4.
 #[cgroup_sock_addr(connect4)]
@@ -51,8 +53,10 @@ pub fn observe_sendmsg6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn peer_v4(ctx: *mut bpf_sock_addr) -> (Peer, u16) {
     // SAFETY: the context of the program.
-    let (address, port) = unsafe { ((*ctx).user_ip4, (*ctx).user_port) };
-    (Peer::v4(address, u16::from_be(port as u16)), 0)
+    let (family, address, port) = unsafe { ((*ctx).family, (*ctx).user_ip4, (*ctx).user_port) };
+    // Sends of an IPv6 socket to a mapped address arrive here, its connects at the IPv6 hook.
+    let flags = if family == AF_INET6 { NETWORK_MAPPED } else { 0 };
+    (Peer::v4(address, u16::from_be(port as u16)), flags)
 }
 
 #[inline(always)]

@@ -46,7 +46,7 @@ static EMPTY: Flow = Flow {
 };
 
 /// The port of resolvers.
-const RESOLVER_PORT: u16 = 53;
+pub(crate) const RESOLVER_PORT: u16 = 53;
 /// Docker's resolver inside containers' namespaces: 127.0.0.11.
 const DOCKER_RESOLVER: u32 = 0x7f00_000b_u32.to_be();
 
