@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,6 +21,7 @@ use super::{
     settings::Settings,
     timeline::{self, Timeline},
 };
+use crate::workspace;
 
 /// The attacks in their order, and the replica that each goes through: by turns, so that a container has its quiet.
 pub(crate) const ATTACKS: [(Attack, usize); 4] = [
@@ -61,14 +63,29 @@ pub(crate) fn play(
     let scene = Scene::set(timeline)?;
     let checked_in = Settings::text()?;
     let mut service = Service::start(&scene.place, &[&checked_in, &scene.of_this_run])?;
+    let played = acts(timeline, attended, closing, settings, &scene, &mut service);
+    // The scene's own directory goes with it; the log is what explains a demo that failed.
+    let kept = workspace::root().join("target/logs");
+    fs::create_dir_all(&kept)?;
+    fs::copy(service.log(), kept.join("demo-bulkhead.log"))
+        .context("cannot keep the log of bulkhead")?;
+    played
+}
+
+fn acts(
+    timeline: &Timeline,
+    attended: &Attended,
+    closing: &mut Closing,
+    settings: Settings,
+    scene: &Scene,
+    service: &mut Service,
+) -> anyhow::Result<()> {
     service.wait(Duration::from_secs(30))?;
     timeline.tell(
         "bulkhead",
         "an agent observes the containers, a controller without capabilities learns",
     );
-
-    let mut acts =
-        Acts { timeline, attended, closing, settings, scene: &scene, service: &mut service };
+    let mut acts = Acts { timeline, attended, closing, settings, scene, service };
     acts.learn()?;
     acts.attacks()?;
     acts.daemons_die()?;
