@@ -198,6 +198,7 @@ impl Absorb<'_> {
         let restarted =
             container.started != facts.started || container.key.cgroup != facts.key.cgroup;
         container.key = facts.key.clone();
+        container.remember(&facts.addresses);
         container.facts = Some(facts.clone());
         container.running = true;
         if restarted {
@@ -247,13 +248,10 @@ impl Absorb<'_> {
         let quiet_windows = self.config.quiet_windows;
         let learning = self.state.mode == Mode::Learn;
         let container = self.state.container(key, at);
-        let vouched = behaviour
-            .process
-            .as_ref()
-            .is_some_and(|p| container.vouched.judge(&behaviour.act, p, at));
+        let vouched = behaviour.process.as_ref().is_some_and(|p| container.vouched.judge(p, at));
         let start_up =
             at.since(container.started) <= start_up && container.started > Timestamp::default();
-        let suspect = container.incident.is_some() || at < container.suspect_until;
+        let suspect = at < container.suspect_until;
         if matches!(behaviour.act, Act::Connect { refused: true, .. }) {
             container.refused_at = Some(at);
         }
@@ -289,7 +287,7 @@ impl Absorb<'_> {
         container.windows += 1;
         let start_up = window.start.since(container.started) <= start_up_span
             && container.started > Timestamp::default();
-        let suspect = container.incident.is_some() || at < container.suspect_until;
+        let suspect = at < container.suspect_until;
         let vouched = container.vouched.active(at, step * 2);
         let blind = window.loss.ratio() > self.config.loss_ratio_max;
         self.blinded(key, window, blind, at, id);
@@ -457,9 +455,12 @@ impl Absorb<'_> {
             if worth {
                 self.tell(&incident);
             }
-            let near = self.config.block;
+            let near = self.config.block + self.step() * self.config.quiet_windows;
             let container = self.state.container(key, at);
-            container.suspect_until = container.suspect_until.max(at.plus(near));
+            // A mount or an image is how the container was made; only a process's act makes its neighbours suspect.
+            if exceedance.process.is_some() {
+                container.suspect_until = container.suspect_until.max(at.plus(near));
+            }
             container.incident = Some(incident);
         }
     }

@@ -29,15 +29,17 @@ impl Fleet {
             workloads: states.clone().filter(|s| s.is_workload()).count(),
             ..Self::default()
         };
-        // Containers that run overwrite those that ended: addresses are reused.
-        for running in [false, true] {
+        // What holds now overwrites what held before, and containers that run those that ended: addresses are reused.
+        for (running, now) in [(false, false), (true, false), (false, true), (true, true)] {
             for state in states.clone() {
+                let owner = state.name.owner.rsplit('/').next().unwrap_or_default();
                 for container in state.containers.values().filter(|c| c.running == running) {
-                    if let Some(facts) = container.facts.as_ref().filter(|f| !f.host_network) {
-                        let owner = state.name.owner.rsplit('/').next().unwrap_or_default();
-                        let names = [facts.name.trim_start_matches('/'), owner];
-                        fleet.inventory.insert(&state.name.to_string(), &names, &facts.addresses);
-                    }
+                    let Some(facts) = container.facts.as_ref().filter(|f| !f.host_network) else {
+                        continue;
+                    };
+                    let addresses = if now { &facts.addresses } else { &container.addresses };
+                    let names = [facts.name.trim_start_matches('/'), owner];
+                    fleet.inventory.insert(&state.name.to_string(), &names, addresses);
                 }
             }
         }

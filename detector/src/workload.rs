@@ -1,6 +1,7 @@
 //! All that is known of one workload: what is written down in a snapshot, whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bulkhead_domain::alert::Alert;
@@ -25,6 +26,9 @@ pub(crate) const ALERTS_MAX: usize = 64;
 /// Containers that ended and are still remembered, for their numbers and names.
 const ENDED_MAX: usize = 64;
 
+/// Addresses remembered per container.
+const ADDRESSES_MAX: usize = 8;
+
 /// Refused acts told apart per container.
 const REFUSED_MAX: usize = 256;
 
@@ -33,6 +37,8 @@ const REFUSED_MAX: usize = 256;
 pub(crate) struct ContainerState {
     pub key: ContainerKey,
     pub facts: Option<Container>,
+    /// Addresses it has had, latest last: peers go on trying the old one after a restart.
+    pub addresses: Vec<IpAddr>,
     /// Number among the workload's replicas.
     pub replica: u32,
     pub running: bool,
@@ -57,6 +63,14 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
+    /// Notes its present addresses as the latest.
+    pub(crate) fn remember(&mut self, addresses: &[IpAddr]) {
+        self.addresses.retain(|a| !addresses.contains(a));
+        self.addresses.extend(addresses);
+        let beyond = self.addresses.len().saturating_sub(ADDRESSES_MAX);
+        self.addresses.drain(..beyond);
+    }
+
     /// Whether a refused attempt was counted already: the first says something, its retries do not, as long as no more than
     /// `gap` lies between them.
     pub(crate) fn is_retry(&mut self, act: &Act, at: Timestamp, gap: Duration) -> bool {
@@ -212,6 +226,7 @@ impl WorkloadState {
                 ContainerState {
                     key: key.clone(),
                     facts: None,
+                    addresses: Vec::new(),
                     replica: self.replicas,
                     running: true,
                     started: Timestamp::default(),

@@ -7,7 +7,8 @@
 //! over the kinds: kinds are not independent (one new job executes, resolves and connects), so they are not added up.
 //!
 //! Known is what was seen under any of an act's keys (`key.rs`), or falls under a generalisation that the baseline
-//! carries: a third address of a /24 on a port, a sixth name of a domain, the name of a workload it already talks to.
+//! carries: a third address of a /24 on a port, a sixth name of a domain, the name of a workload it already talks to, a
+//! neighbour that calls a port which neighbours call.
 //! Parts: one per kind with new behaviours, weighed by its own score.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,9 +197,19 @@ impl Novelty {
                     .count()
                     >= DOMAIN_FROM
             }),
-            Key::DnsWorkload(workload) => {
-                normal().any(|k| matches!(k, Key::ConnectWorkload(w, ..) if w == workload))
-            }
+            Key::DnsWorkload(workload) => normal().any(|k| match k {
+                Key::ConnectWorkload(w, ..) => w == workload,
+                other => is_old_connection(other, workload),
+            }),
+            Key::ConnectWorkload(workload, ..) => normal().any(|k| is_old_connection(k, workload)),
+            Key::InboundNet(network, port, protocol) if is_private(network.address()) => normal()
+                .any(|k| match k {
+                    Key::InboundWorkload(_, p, proto) => p == port && proto == protocol,
+                    Key::InboundNet(n, p, proto) => {
+                        is_private(n.address()) && p == port && proto == protocol
+                    }
+                    _ => false,
+                }),
             _ => false,
         }
     }
@@ -429,6 +440,20 @@ impl Detector for Novelty {
     }
 }
 
+/// Whether a key is a connection that had been open before the probes were: its first packet seen came from the peer, so it
+/// looks like an inbound one on an ephemeral port. Opened again, it is no new behaviour.
+fn is_old_connection(key: &Key, workload: &str) -> bool {
+    matches!(key, Key::InboundWorkload(w, 0, _) if w == workload)
+}
+
+/// An address of the inside (RFC 1918, RFC 4193, link-local): a service that neighbours call may be called by another one.
+fn is_private(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// The chance that all `c` marked cells of `total` fall on the `own` ones of one replica: C(own, c) / C(total, c).
 fn chance_all_on_one(own: u64, total: u64, c: u64) -> f64 {
     if c > own {
@@ -575,6 +600,30 @@ mod tests {
         }
         assert_eq!(world.standing(&connect([198, 51, 100, 77], 443)), Standing::Normal);
         assert_eq!(world.standing(&connect([198, 51, 100, 77], 22)), Standing::New);
+    }
+
+    #[test]
+    fn a_connection_older_than_the_probes_is_known_when_it_is_opened_again() {
+        let mut world = World::new();
+        world.inventory.insert("redis", &["redis"], &[[10, 0, 0, 5].into()]);
+        let peer = Peer { address: [10, 0, 0, 5].into(), port: 0, protocol: Protocol::TCP };
+        world.see(&Act::Inbound { peer, port: 43_210 }, 0, 1);
+        assert_eq!(world.standing(&connect([10, 0, 0, 5], 6379)), Standing::Normal);
+        assert_eq!(world.standing(&Act::Dns { name: "redis".into() }), Standing::Normal);
+    }
+
+    #[test]
+    fn a_port_that_neighbours_call_may_be_called_by_another_and_not_by_the_world() {
+        let mut world = World::new();
+        world.inventory.insert("proxy", &["proxy"], &[[10, 0, 0, 2].into()]);
+        let call = |address: [u8; 4], port| Act::Inbound {
+            peer: Peer { address: address.into(), port: 0, protocol: Protocol::TCP },
+            port,
+        };
+        world.see(&call([10, 0, 0, 2], 8080), 0, 1);
+        assert_eq!(world.standing(&call([10, 0, 0, 1], 8080)), Standing::Normal);
+        assert_eq!(world.standing(&call([10, 0, 0, 1], 22)), Standing::New);
+        assert_eq!(world.standing(&call([203, 0, 113, 9], 8080)), Standing::New);
     }
 
     #[test]

@@ -243,6 +243,16 @@ fn an_engine_exec_that_reaches_a_new_peer_is_no_harmless_command() {
 }
 
 #[test]
+fn an_operators_reload_vouches_for_no_shell_of_the_same_server() {
+    let mut shop = learned(3);
+    shop.engine_exec(Role::Proxy, "/usr/bin/server", &[]);
+    shop.run(10);
+    let shell = Shop::own("/bin/sh", "/usr/bin/server");
+    shop.act(Role::Proxy, Act::Exec { path: "/bin/sh".into() }, Some(shell));
+    assert_eq!(only(&shop, Role::Proxy).contributions[0].subject, "exec /bin/sh");
+}
+
+#[test]
 fn strange_calls_alone_count_when_they_last_and_learning_was_long_enough_to_tell() {
     let mut config = short_run();
     config.learning.at_least = Duration::from_secs(900);

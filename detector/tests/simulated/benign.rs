@@ -1,8 +1,11 @@
 //! False alarms: what a shop does when nothing is wrong, none of it seen in learning, told apart by evidence alone.
 
-use crate::shop::{ROLES, Role, Shop, short_run};
+use crate::shop::{ROLES, Role, Shop, short_run, tcp};
 use bulkhead_domain::Mode;
+use bulkhead_domain::behaviour::Act;
 use bulkhead_domain::feature;
+use bulkhead_domain::net::Peer;
+use bulkhead_domain::observation::Body;
 
 fn learned(seed: u64, fresh: bool) -> Shop {
     let mut shop = Shop::open(short_run(), seed, fresh);
@@ -118,9 +121,16 @@ fn ten_minutes_with_everything_at_once_raise_nothing() {
 }
 
 #[test]
-fn a_new_replica_and_a_new_digest_inherit() {
-    let mut shop = learned(6, false);
-    shop.restart(Role::App2);
-    shop.run(120);
+fn a_replica_that_comes_back_at_another_address_is_the_same_peer_and_so_is_its_old_one() {
+    let mut shop = learned(7, false);
+    let old = tcp(Role::App1, 8080);
+    let new = Peer { address: [10, 89, 0, 77].into(), ..old };
+    let mut container = shop.container(Role::App1, shop.now);
+    container.addresses = vec![new.address];
+    container.key.cgroup += 1;
+    shop.publish(Role::App1, Body::Started(container));
+    for peer in [old, new] {
+        shop.act(Role::Proxy, Act::Connect { peer, name: None, refused: false }, None);
+    }
     assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
 }

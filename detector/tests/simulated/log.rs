@@ -202,7 +202,7 @@ fn what_was_learned_near_an_alert_waits_for_review() {
     let mut shop = Shop::open(short_run(), 3, false);
     shop.run(20);
     let act = Act::Forbidden { act: ForbiddenAct::MemfdExec, object: "memfd:x".into() };
-    shop.act(Role::App1, act, None);
+    shop.act(Role::App1, act, Some(Shop::own("/usr/bin/x", "/usr/bin/server")));
     let peer = Peer { address: [203, 0, 113, 9].into(), port: 443, protocol: Protocol::TCP };
     shop.act(Role::App1, Act::Connect { peer, name: None, refused: false }, None);
     let baseline = shop.engine.baseline(&Shop::workload(Role::App1)).unwrap();

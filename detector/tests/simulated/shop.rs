@@ -289,7 +289,12 @@ impl Shop {
         };
         self.act(role, Act::Exec { path: path.into() }, Some(entered));
         for child in children {
-            let process = Process { pid: 5000 + self.sequence as u32, ..Self::own(child, path) };
+            let process = Process {
+                pid: 5000 + self.sequence as u32,
+                origin: Origin::Entered,
+                engine_exec: true,
+                ..Self::own(child, path)
+            };
             self.act(role, Act::Exec { path: (*child).into() }, Some(process));
         }
         let extra = self.extra.entry(role).or_default();
