@@ -41,8 +41,11 @@ fn listen(link: &Link, port: u16) {
 fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: a plain call.
     let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: a new descriptor, owned here alone.
-    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn sockaddr(peer: SocketAddr) -> libc::sockaddr_in {

@@ -417,14 +417,14 @@ fn a_slot_begins_anew_once_it_is_forgotten() {
     let (cgroup, slot) = watch.container("a");
     let (other, other_slot) = watch.container("b");
     let server = udp_server(&link, 9000, 0);
-    let send = || {
+    let send_five = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         for _ in 0..5 {
             socket.send_to(&[1; 10], address(PEER, 9000)).unwrap();
         }
     };
-    run(&cgroup, Some(&link.inside()), send);
-    run(&other, Some(&link.inside()), send);
+    run(&cgroup, Some(&link.inside()), send_five);
+    run(&other, Some(&link.inside()), send_five);
     let last = watch.forget(slot);
     let sent: u64 = last.iter().map(|(_, flow)| flow.packets_out).sum();
     assert_eq!(sent, 5, "what flows carried is handed over as they go");
@@ -434,6 +434,34 @@ fn a_slot_begins_anew_once_it_is_forgotten() {
         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&[], address(PEER, 9000)).unwrap()
     });
     server.join().unwrap();
+}
+
+#[test]
+fn quiet_flows_make_room_sooner_where_a_scan_has_taken_it() {
+    const SECOND: u64 = 1_000_000_000;
+    let Some(mut watch) = Watch::open("network") else { return };
+    let link = Link::new();
+    let (loud, loud_slot) = watch.container("loud");
+    let (quiet, quiet_slot) = watch.container("quiet");
+    let inside = link.inside();
+    let send = |ports: std::ops::RangeInclusive<u16>| {
+        move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            for port in ports {
+                socket.send_to(&[1], address("203.0.113.1", port)).unwrap();
+            }
+        }
+    };
+    run(&loud, Some(&inside), send(1..=3000));
+    run(&quiet, Some(&inside), send(1..=3));
+    assert!(watch.counters(loud_slot).unnamed_packets > 0, "the scan took all there is");
+    watch.expire_after(20 * SECOND, 600 * SECOND);
+    assert!(watch.flows(loud_slot).is_empty());
+    assert_eq!(watch.flows(quiet_slot).len(), 3);
+    let unnamed = watch.counters(loud_slot).unnamed_packets;
+    run(&loud, Some(&inside), send(9000..=9010));
+    assert_eq!(watch.flows(loud_slot).len(), 11, "there is room again");
+    assert_eq!(watch.counters(loud_slot).unnamed_packets, unnamed);
 }
 
 #[test]

@@ -6,14 +6,16 @@
 mod event;
 mod flow;
 
-use std::{fs::File, os::fd::AsFd};
+use std::{collections::BTreeMap, fs::File, os::fd::AsFd};
 
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData},
     programs::{CgroupAttachMode, Program},
 };
-use bulkhead_abi::network::{Flow as RawFlow, FlowKey as RawKey, NetworkCounters};
+use bulkhead_abi::network::{
+    FLOWS_PER_SLOT_MAX, Flow as RawFlow, FlowKey as RawKey, NetworkCounters,
+};
 
 use crate::error::ObserveError;
 
@@ -52,6 +54,9 @@ const PROGRAMS: [&str; 13] = [
     "observe_dns_egress",
     "observe_dns_ingress",
 ];
+
+/// How long a crowded container's flow may be idle (ns): three windows of the default step.
+pub const CROWDED_IDLE_NS: u64 = 15_000_000_000;
 
 /// The maps of the network programs, while they are attached.
 pub struct Network {
@@ -109,38 +114,51 @@ impl Network {
         Ok(self.flows()?.into_iter().filter(|(key, _)| key.slot == slot).collect())
     }
 
-    /// Removes flows that were last used before `before_ns` (boot time), and returns them with what they carried last.
+    /// Removes those of `flows`, as just read, that nobody used for `idle_ns`; returns how many.
     ///
-    /// Choose a time well in the past: a packet at the very moment of removal counts in the container's totals alone.
-    pub fn expire(&mut self, before_ns: u64) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
-        self.remove(|_, flow| flow.last_ns < before_ns)
-    }
-
-    /// Removes everything about a slot whose container ended, so that the next one starts without its flows. The slot's
-    /// counters stay: they only grow.
-    pub fn forget(&mut self, slot: u32) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
-        self.remove(|key, _| key.slot == slot)
-    }
-
-    fn remove(
+    /// A container that fills more than half of its share loses its quiet flows after [`CROWDED_IDLE_NS`] already, so
+    /// that a scan does not keep what follows it from having flows. A packet at the very moment of removal counts in the
+    /// container's totals alone.
+    pub fn expire(
         &mut self,
-        which: impl Fn(&FlowKey, &Flow) -> bool,
-    ) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
-        let mut removed = Vec::new();
-        for (key, flow) in self.flows()? {
-            if !which(&key, &flow) {
-                continue;
+        flows: &[(FlowKey, Flow)],
+        now_ns: u64,
+        idle_ns: u64,
+    ) -> Result<usize, ObserveError> {
+        let mut share = BTreeMap::<u32, u64>::new();
+        for (key, _) in flows {
+            *share.entry(key.slot).or_default() += 1;
+        }
+        let mut removed = 0;
+        for (key, flow) in flows {
+            let crowded = share.get(&key.slot).is_some_and(|n| *n > FLOWS_PER_SLOT_MAX / 2);
+            let idle_ns = if crowded { idle_ns.min(CROWDED_IDLE_NS) } else { idle_ns };
+            if flow.last_ns < now_ns.saturating_sub(idle_ns) {
+                removed += usize::from(self.remove(key)?.is_some());
             }
-            let raw = Plain(key.to_raw());
-            // What it carried between the first look and this one.
-            let Ok(last) = self.flows.get(&raw, 0) else { continue };
-            if self.flows.remove(&raw).is_err() {
-                continue;
-            }
-            self.count_removed(key.slot)?;
-            removed.push((key, Flow::from_raw(&last.0)));
         }
         Ok(removed)
+    }
+
+    /// Removes everything about a slot whose container ended, so that the next one starts without its flows, and returns
+    /// what they carried. The slot's counters stay: they only grow.
+    pub fn forget(&mut self, slot: u32) -> Result<Vec<(FlowKey, Flow)>, ObserveError> {
+        let mut removed = Vec::new();
+        for (key, _) in self.flows_of(slot)? {
+            removed.extend(self.remove(&key)?.map(|flow| (key, flow)));
+        }
+        Ok(removed)
+    }
+
+    /// Removes one flow; what it carried last, or nothing when it was gone already.
+    fn remove(&mut self, key: &FlowKey) -> Result<Option<Flow>, ObserveError> {
+        let raw = Plain(key.to_raw());
+        let Ok(last) = self.flows.get(&raw, 0) else { return Ok(None) };
+        if self.flows.remove(&raw).is_err() {
+            return Ok(None);
+        }
+        self.count_removed(key.slot)?;
+        Ok(Some(Flow::from_raw(&last.0)))
     }
 
     /// Makes room for another flow of the slot; this process is the only writer of the number.

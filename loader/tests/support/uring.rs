@@ -1,4 +1,4 @@
-//! One operation through io_uring, by its system calls alone.
+//! One operation through `io_uring`, by its system calls alone.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ struct Completions {
     mask: u32,
     entries: u32,
     overflow: u32,
-    completions: u32,
+    entries_at: u32,
     flags: u32,
     reserved: u32,
     user: u64,
@@ -109,7 +109,7 @@ pub fn connect(socket: RawFd, peer: &libc::sockaddr_in) -> i32 {
             )
         };
         assert!(at != libc::MAP_FAILED, "{}", io::Error::last_os_error());
-        at.cast::<u8>()
+        at
     };
     let (submit, complete) = (map(OFFSET_SQ_RING), map(OFFSET_CQ_RING));
     let entry = Entry {
@@ -125,7 +125,8 @@ pub fn connect(socket: RawFd, peer: &libc::sockaddr_in) -> i32 {
     // SAFETY: offsets are the kernel's own, inside the mappings; this process is the ring's only user.
     unsafe {
         map(OFFSET_ENTRIES).cast::<Entry>().write(entry);
-        let at = |base: *mut u8, offset: u32| base.add(offset as usize).cast::<u32>();
+        let at =
+            |base: *mut libc::c_void, offset: u32| base.byte_add(offset as usize).cast::<u32>();
         at(submit, parameters.submission.array).write(0);
         AtomicU32::from_ptr(at(submit, parameters.submission.tail)).store(1, Ordering::Release);
         let done = libc::syscall(
@@ -139,6 +140,6 @@ pub fn connect(socket: RawFd, peer: &libc::sockaddr_in) -> i32 {
         );
         assert_eq!(done, 1, "{}", io::Error::last_os_error());
         // A completion is the caller's 8 bytes, then the result.
-        at(complete, parameters.completion.completions + 8).read().cast_signed()
+        at(complete, parameters.completion.entries_at + 8).read().cast_signed()
     }
 }

@@ -88,6 +88,13 @@ impl Watch {
         self.observer.network.forget(slot).expect("the table can be changed")
     }
 
+    /// Removes flows as if that much time had passed; how many went.
+    pub fn expire_after(&mut self, passed_ns: u64, idle_ns: u64) -> usize {
+        let flows = self.observer.network.flows().expect("the table can be read");
+        let last = flows.iter().map(|(_, flow)| flow.last_ns).max().unwrap_or(0);
+        self.observer.network.expire(&flows, last + passed_ns, idle_ns).expect("it can be changed")
+    }
+
     /// Takes everything that the ring holds.
     pub fn drain(&mut self) {
         while let Some(event) = self.observer.next() {
