@@ -5,5 +5,8 @@ pub mod cgroup;
 pub mod error;
 pub mod features;
 pub mod guard;
+mod netlink;
+pub mod netns;
 mod objects;
 pub mod observe;
+pub mod sockets;
