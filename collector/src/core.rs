@@ -12,7 +12,7 @@ use bulkhead_domain::container::{Container, Engine};
 use bulkhead_domain::health::{Condition, Health};
 use bulkhead_domain::inventory::{InventoryRecord, LifeState};
 use bulkhead_domain::observation::{Body, Observation};
-use bulkhead_domain::process::Process;
+use bulkhead_domain::process::{Origin, Process};
 use bulkhead_domain::text::printable;
 use bulkhead_domain::workload::OwnerKind;
 use bulkhead_domain::{Timestamp, WorkloadName};
@@ -102,6 +102,9 @@ struct Track {
     /// Repeats of acts of former windows, to be told with the next report.
     repeats: HashMap<ActKey, u64>,
     names: Names,
+    /// The container was made under our eyes.
+    is_new: bool,
+    has_executed: bool,
 }
 
 /// A behaviour that waits for an engine's word.
@@ -210,8 +213,8 @@ impl Core {
         self.apply(effects, now, world)
     }
 
-    /// A container's slot is new: its counters begin at these.
-    pub fn begin(&mut self, cgroup: u64, before: Counters, now: Timestamp) {
+    /// A container's slot is new: its counters begin at these. `is_new` when its cgroup was made under our eyes.
+    pub fn begin(&mut self, cgroup: u64, before: Counters, is_new: bool, now: Timestamp) {
         self.tracks.entry(cgroup).or_insert_with(|| Track {
             start: now,
             before,
@@ -219,6 +222,8 @@ impl Core {
             reported: HashMap::new(),
             repeats: HashMap::new(),
             names: Names::default(),
+            is_new,
+            has_executed: false,
         });
     }
 
@@ -507,9 +512,17 @@ impl Core {
         track.tally.event();
         match seen.what {
             What::Exec { pid, parent, uid, origin, path, socket_stdio, memfd } => {
-                let acts = acts::execution(acts::Execution { path: &path, socket_stdio, memfd });
+                let first = !std::mem::replace(&mut track.has_executed, true);
+                // It may have come in before its slot was there: then the kernel could not tell, but nobody was before it.
+                let origin = if first && track.is_new && origin == Origin::Unknown {
+                    Origin::Started
+                } else {
+                    origin
+                };
                 let exec = Executed { pid, parent, path, uid, origin, at };
                 let process = self.processes.executed(&exec, |pid| world.look(pid));
+                let path = process.0.executable.as_str();
+                let acts = acts::execution(acts::Execution { path, socket_stdio, memfd });
                 for act in acts {
                     self.act(cgroup, act, Some(process.clone()), 1, at, now);
                 }

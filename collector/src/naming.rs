@@ -13,5 +13,6 @@ pub mod facts;
 pub mod http;
 pub mod podman;
 pub mod runc;
+pub mod shelf;
 pub mod tree;
 pub mod workload;

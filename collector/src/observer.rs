@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use bulkhead_abi::slot::{FLAG_OBSERVED, SLOT_NONE, Slot};
+use bulkhead_abi::slot::{FLAG_OBSERVED, FLAG_UNRESOLVED, SLOT_NONE, Slot};
 use bulkhead_domain::net::{Peer, Protocol, normalise};
 use bulkhead_domain::process::Origin;
 use bulkhead_domain::text::printable_bytes;
@@ -68,8 +68,13 @@ impl Kernel for Observed {
         workload: u64,
     ) -> Result<(), KernelError> {
         let before = self.observer.slot(cgroup).unwrap_or_default();
-        let flags = before.flags | FLAG_OBSERVED;
-        let slot = Slot { index, flags, container, workload, ..before };
+        let mut slot = Slot { index, container, workload, ..before };
+        slot.flags |= FLAG_OBSERVED;
+        if container != 0 {
+            // With its ids in the slot every lease that concerns it matches: there is nothing to hold it back for.
+            slot.flags &= !FLAG_UNRESOLVED;
+            slot.unresolved_until_ns = 0;
+        }
         self.observer.claim_slot(cgroup, slot).map_err(failed("cannot write a container's slot"))
     }
 
@@ -85,16 +90,16 @@ impl Kernel for Observed {
         self.skipped = self.observer.skipped_runs().into_iter().map(|(_, runs)| runs).sum();
         let mut flows = Flows::new();
         let all = self.observer.network.flows().map_err(failed("cannot read flows"))?;
-        for (key, flow) in all {
+        for (key, flow) in &all {
             if !key.is_bound_port() {
-                flows.entry(key.slot).or_default().insert(flow_id(&key), flow);
+                flows.entry(key.slot).or_default().insert(flow_id(key), *flow);
             }
         }
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let now_ns = now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned();
         self.observer
             .network
-            .expire(now_ns.saturating_sub(FLOW_IDLE_NS))
+            .expire(&all, now_ns, FLOW_IDLE_NS)
             .map_err(failed("cannot remove idle flows"))?;
         Ok(flows)
     }
@@ -173,7 +178,7 @@ fn flow_id(key: &network::FlowKey) -> FlowId {
 /// A record in the loop's terms; `None` for what the loop learns otherwise (cgroups, entries before their first exec).
 fn seen(event: Event) -> Option<Seen> {
     match event {
-        Event::Exec(event) => Some(exec(event)),
+        Event::Exec(event) => Some(exec(&event)),
         Event::Call(event) => Some(call(event)),
         Event::Network(event) => network_act(event),
         Event::Dns(event) => Some(Seen {
@@ -196,7 +201,7 @@ fn seen(event: Event) -> Option<Seen> {
     }
 }
 
-fn exec(event: ExecEvent) -> Seen {
+fn exec(event: &ExecEvent) -> Seen {
     let origin = match event.origin {
         loaded::Origin::Started => Origin::Started,
         loaded::Origin::Spawned => Origin::Spawned,

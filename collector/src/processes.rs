@@ -17,6 +17,9 @@ pub const PROCESSES_MAX: usize = 32_768;
 /// Longest path kept, in characters.
 const PATH_CHARS_MAX: usize = 512;
 
+/// A program that executes itself, as shells with built-in commands do: it is whatever it was before.
+const SELF: &str = "/proc/self/exe";
+
 /// How long a process that ended is remembered, ms: its last acts may still wait in the ring.
 const AFTERLIFE_MS: u64 = 5_000;
 
@@ -99,15 +102,26 @@ impl Processes {
                 before.or(parent).and_then(|relative| relative.session)
             }
         };
+        let parent_inside = parent.is_some();
         let parent = match parent {
             Some(parent) => parent.executable.clone(),
             None => look(exec.parent).map(|looked| bounded(&looked.executable)).unwrap_or_default(),
         };
-        let origin = if session.is_some() { Origin::Entered } else { exec.origin };
+        let origin = match exec.origin {
+            _ if session.is_some() => Origin::Entered,
+            // The kernel lost track, but its parent is known to be inside.
+            Origin::Unknown if parent_inside => Origin::Spawned,
+            origin => origin,
+        };
+        let path = match (exec.path.as_str(), before) {
+            (SELF, Some(before)) => before.executable.clone(),
+            (SELF, None) if parent_inside => parent.clone(),
+            (path, _) => bounded(path),
+        };
         self.insert(
             exec.pid,
             Known {
-                executable: bounded(&exec.path),
+                executable: path,
                 parent,
                 uid: exec.uid,
                 origin,
@@ -273,6 +287,24 @@ mod tests {
         assert!(processes.of(5, nobody).is_some(), "known without looking again");
         assert_eq!(processes.of(6, nobody), None);
         assert_eq!(processes.of(0, |_| Some(worker.clone())), None, "no process is nobody's");
+    }
+
+    #[test]
+    fn a_program_that_executes_itself_is_what_it_was() {
+        let mut processes = Processes::default();
+        processes.executed(&exec(1, 0, "/bin/busybox", Origin::Started), nobody);
+        let (child, _) = processes.executed(&exec(2, 1, SELF, Origin::Spawned), nobody);
+        assert_eq!(child.executable, "/bin/busybox");
+    }
+
+    #[test]
+    fn a_child_of_somebody_inside_was_spawned_whatever_the_kernel_knows() {
+        let mut processes = Processes::default();
+        processes.executed(&exec(1, 0, "/bin/sh", Origin::Started), nobody);
+        let (child, _) = processes.executed(&exec(2, 1, "/bin/ls", Origin::Unknown), nobody);
+        assert_eq!(child.origin, Origin::Spawned);
+        let (lost, _) = processes.executed(&exec(3, 99, "/bin/ls", Origin::Unknown), nobody);
+        assert_eq!(lost.origin, Origin::Unknown);
     }
 
     #[test]

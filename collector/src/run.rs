@@ -131,6 +131,7 @@ pub async fn run<K: Kernel, B: Bus>(
         measures: HashMap::new(),
         mounts_told: HashSet::new(),
         asked: Instant::now(),
+        at_start: true,
     };
     state.begin()?;
     let outcome = state.turns(told, &batches, stop).await;
@@ -172,6 +173,8 @@ struct State<K: Kernel> {
     measures: HashMap<u64, (usize, Instant)>,
     mounts_told: HashSet<(u64, String)>,
     asked: Instant,
+    /// Those that ran before are being taken in.
+    at_start: bool,
 }
 
 impl<K: Kernel> State<K> {
@@ -180,14 +183,18 @@ impl<K: Kernel> State<K> {
         self.set_clock();
         let changes = self.tree.get_mut().scan();
         for change in changes {
+            // One without processes has yet to start.
             if let Change::Made { cgroup, path } = &change
                 && cgroup::recognise(path, &self.config.watch).is_some()
+                && facts::is_populated(&self.host.directory(path))
             {
                 self.kernel().mark_started(*cgroup)?;
             }
-            self.changed(change, true)?;
+            self.changed(change)?;
         }
-        self.claim_bare()
+        self.claim_bare()?;
+        self.at_start = false;
+        Ok(())
     }
 
     /// Turns until it is told to stop.
@@ -272,7 +279,7 @@ impl<K: Kernel> State<K> {
         let directory = self.host.directory(&path);
         if directory.starts_with(&self.config.cgroup_root) && inode(&directory) == Some(seen.cgroup)
         {
-            return self.changed(Change::Made { cgroup: seen.cgroup, path }, false);
+            return self.changed(Change::Made { cgroup: seen.cgroup, path });
         }
         Ok(())
     }
@@ -295,15 +302,15 @@ impl<K: Kernel> State<K> {
                 self.seen(seen)?;
             }
         }
-        changes.into_iter().try_for_each(|change| self.changed(change, false))
+        changes.into_iter().try_for_each(|change| self.changed(change))
     }
 
-    fn changed(&mut self, change: Change, at_start: bool) -> Result<(), RunError> {
+    fn changed(&mut self, change: Change) -> Result<(), RunError> {
         match change {
             Change::Made { cgroup, path } => {
                 let recognised = cgroup::recognise(&path, &self.config.watch);
                 // What was there before is no bare runtime's unless the runtime says so.
-                let worth_waiting = !at_start && !self.config.runc_roots.is_empty();
+                let worth_waiting = !self.at_start && !self.config.runc_roots.is_empty();
                 if recognised.is_none() && (!worth_waiting || is_inner(&path)) {
                     return Ok(());
                 }
@@ -387,7 +394,8 @@ impl<K: Kernel> State<K> {
                     if !self.core.has_begun(cgroup) {
                         let kernel = self.kernel();
                         let before = kernel.counters(index, &mut Flows::new())?;
-                        self.core.begin(cgroup, before, wall());
+                        let is_new = !self.at_start;
+                        self.core.begin(cgroup, before, is_new, wall());
                     }
                     self.kernel().claim(cgroup, index, container, workload)?;
                 }

@@ -38,8 +38,8 @@ pub struct FlowId {
 pub struct Counters {
     /// Calls by interface and number.
     pub syscalls: HashMap<(Abi, u32), u64>,
-    /// Pairs of consecutive calls of one task; counts wrap at 2³².
-    pub bigrams: HashMap<(u16, u16), u32>,
+    /// Pairs of consecutive calls of one task.
+    pub bigrams: HashMap<(u16, u16), u64>,
     /// Programs executed.
     pub execs: u64,
     /// Tasks forked.
@@ -146,7 +146,7 @@ pub fn build(
         features: features.0,
         arch: syscalls::native(),
         syscalls: by_name(&calls),
-        bigrams: most_frequent(&before.bigrams, &now.bigrams),
+        bigrams: most_frequent(grown(&before.bigrams, &now.bigrams)),
         loss: loss(before, now, tally, &network, calls.values().sum()),
         ngrams: sequences.ngrams,
         runs: sequences.runs,
@@ -295,15 +295,8 @@ fn by_name(calls: &HashMap<(Abi, u32), u64>) -> BTreeMap<String, u64> {
     calls.iter().map(|((abi, number), count)| (syscalls::name(*abi, *number), *count)).collect()
 }
 
-fn most_frequent(
-    before: &HashMap<(u16, u16), u32>,
-    now: &HashMap<(u16, u16), u32>,
-) -> Vec<((u16, u16), u64)> {
-    let gained = |(pair, count): (&(u16, u16), &u32)| {
-        let gained = count.wrapping_sub(before.get(pair).copied().unwrap_or(0));
-        (*pair, u64::from(gained))
-    };
-    let mut pairs: Vec<_> = now.iter().map(gained).filter(|(_, count)| *count > 0).collect();
+fn most_frequent(pairs: HashMap<(u16, u16), u64>) -> Vec<((u16, u16), u64)> {
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
     pairs.sort_unstable_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
     pairs.truncate(BIGRAMS_MAX);
     pairs
@@ -507,7 +500,7 @@ mod tests {
     #[test]
     fn bigrams_are_the_most_frequent_in_a_fixed_order() {
         let now = Counters {
-            bigrams: (0..600_u16).map(|n| ((n, 1), u32::from(n % 7) + 1)).collect(),
+            bigrams: (0..600_u16).map(|n| ((n, 1), u64::from(n % 7) + 1)).collect(),
             ..Counters::default()
         };
         let window = window(&Counters::default(), &now, &Tally::default());

@@ -1,5 +1,3 @@
-use bulkhead_domain::process::Origin;
-
 use super::*;
 use crate::naming::description::Description;
 use crate::naming::workload::Place;
@@ -54,7 +52,7 @@ fn unnamed() -> Core {
     let recognised = Some(Recognised::Container { engine: Some(Engine::Docker), id: ID.into() });
     let todos = core.appeared(CGROUP, "/docker/x", recognised, None, at(0), &Nobody);
     assert!(matches!(todos[0], Todo::Claim { cgroup: CGROUP, .. }));
-    core.begin(CGROUP, Counters::default(), at(0));
+    core.begin(CGROUP, Counters::default(), true, at(0));
     core
 }
 
@@ -134,6 +132,26 @@ fn nothing_goes_out_before_the_name_and_everything_after_it_in_order() {
             "connect 198.51.100.7:443/tcp x1"
         ]
     );
+}
+
+#[test]
+fn the_first_program_of_a_new_container_started_it_even_if_the_kernel_cannot_tell() {
+    let mut core = named();
+    core.seen(seen(1, exec(5, "/bin/web", Origin::Unknown)), at(1), &Nobody);
+    core.seen(seen(2, exec(6, "/bin/late", Origin::Unknown)), at(2), &Nobody);
+    let origins: Vec<Origin> = core
+        .outbox
+        .take(2)
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::Observation(observation) => match observation.body {
+                Body::Behaviour(_, behaviour) => behaviour.process.map(|process| process.origin),
+                _ => None,
+            },
+            Message::Inventory(_) => None,
+        })
+        .collect();
+    assert_eq!(origins, [Origin::Started, Origin::Unknown]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_domain::Timestamp;
 use bulkhead_domain::container::Engine;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -14,7 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use super::docker;
 use super::event::{Exec, Happened, Told};
 use super::http::Lines;
-use super::podman::{EventLog, Storage};
+use super::podman::Storage;
+use super::shelf::{Answer, Shelf};
 
 /// Questions that wait for an engine at most; a further one is asked again by the loop's next look.
 const ASKS_MAX: usize = 1024;
@@ -30,6 +32,9 @@ const RETRY_MS: u64 = 500;
 
 /// How often the event log is looked at; what a cgroup's creation asks for does not wait for it.
 const LOG_MS: u64 = 100;
+
+/// The same while a container is in the making.
+const LOG_HURRY_MS: u64 = 5;
 
 /// How long, and how often, an exec session's process is waited for: the event comes before the process.
 const EXEC_TRIES: u32 = 6;
@@ -90,7 +95,7 @@ struct Task {
 
 impl Task {
     async fn run(&mut self) -> Result<(), Done> {
-        let storage = self.source.storage.clone();
+        let mut shelf = self.source.storage.clone().map(Shelf::new);
         loop {
             if let Some(socket) = self.source.socket.clone() {
                 let lost = match docker::events(&socket).await {
@@ -100,10 +105,10 @@ impl Task {
                     }
                     Err(error) => chain(&error),
                 };
-                self.note_lost(lost, storage.as_ref().is_some_and(Storage::exists)).await?;
+                self.note_lost(lost, shelf.as_ref().is_some_and(Shelf::exists)).await?;
             }
-            match storage.as_ref().filter(|storage| storage.exists()) {
-                Some(storage) => self.through_storage(storage).await?,
+            match shelf.as_mut().filter(|shelf| shelf.exists()) {
+                Some(shelf) => self.through_storage(shelf).await?,
                 None => self.wait().await?,
             }
         }
@@ -175,23 +180,25 @@ impl Task {
         });
     }
 
-    /// Reads Podman's storage and event log until it is time to try the socket again.
-    async fn through_storage(&mut self, storage: &Storage) -> Result<(), Done> {
-        let mut log = None;
-        for id in storage.list().unwrap_or_default() {
-            self.describe(storage, &mut log, &id).await?;
+    /// Reads Podman's storage and event log until the socket answers.
+    async fn through_storage(&mut self, shelf: &mut Shelf) -> Result<(), Done> {
+        for id in shelf.list() {
+            self.describe(shelf, &id).await?;
         }
-        let mut look = interval_at(Instant::now(), Duration::from_millis(LOG_MS));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let waits = !shelf.waiting().is_empty();
+            let pause = Duration::from_millis(if waits { LOG_HURRY_MS } else { LOG_MS });
             tokio::select! {
                 question = self.questions.recv() => {
                     let id = question.ok_or(Done)?;
-                    self.take(storage, &mut log).await?;
-                    self.describe(storage, &mut log, &id).await?;
+                    self.take(shelf).await?;
+                    self.describe(shelf, &id).await?;
                 }
-                _ = look.tick() => {
-                    self.take(storage, &mut log).await?;
+                () = sleep(pause) => {
+                    self.take(shelf).await?;
+                    for id in shelf.waiting() {
+                        self.describe(shelf, &id).await?;
+                    }
                     if self.told.is_closed() {
                         return Err(Done);
                     }
@@ -204,9 +211,8 @@ impl Task {
     }
 
     /// Tells what the event log says anew.
-    async fn take(&self, storage: &Storage, log: &mut Option<EventLog>) -> Result<(), Done> {
-        let Some(known) = log else { return Ok(()) };
-        let happened = match known.read() {
+    async fn take(&self, shelf: &mut Shelf) -> Result<(), Done> {
+        let happened = match shelf.happened() {
             Ok(happened) => happened,
             Err(error) => {
                 tracing::warn!(cause = chain(&error), "event log not read");
@@ -215,45 +221,23 @@ impl Task {
         };
         for happened in happened {
             match happened {
-                Happened::Changed(id) => self.describe(storage, log, &id).await?,
+                Happened::Changed(id) => self.describe(shelf, &id).await?,
                 Happened::Ended(id) => self.tell(Told::Ended(id)).await?,
                 Happened::Removed(id) => self.tell(Told::Removed(id)).await?,
                 Happened::Exec { container, .. } => {
-                    self.tell(Told::Exec(storage.exec(&container))).await?;
+                    self.tell(Told::Exec(shelf.exec(&container))).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn describe(
-        &self,
-        storage: &Storage,
-        log: &mut Option<EventLog>,
-        id: &str,
-    ) -> Result<(), Done> {
-        if log.is_none()
-            && let Some(path) = storage.events(id)
-        {
-            let mut found = EventLog::new(&path);
-            // What it still holds tells labels; what happened before now is past.
-            if let Err(error) = found.read() {
-                tracing::warn!(cause = chain(&error), "event log not read");
-            }
-            *log = Some(found);
+    async fn describe(&self, shelf: &mut Shelf, id: &str) -> Result<(), Done> {
+        match shelf.describe(id, wall()) {
+            Answer::Complete(description) => self.tell(Told::Described(description)).await,
+            Answer::NotYet => Ok(()),
+            Answer::Absent => self.tell(Told::Absent(self.source.engine, id.into())).await,
         }
-        let told = match storage.describe(id) {
-            Ok(mut description) => {
-                let labels = log.as_ref().and_then(|log| log.labels(id));
-                description.labels.extend(labels.cloned().unwrap_or_default());
-                Told::Described(Box::new(description))
-            }
-            Err(error) => {
-                tracing::debug!(id, cause = chain(&error), "container not described by storage");
-                Told::Absent(self.source.engine, id.into())
-            }
-        };
-        self.tell(told).await
     }
 
     /// Waits before the next try; answers questions with "absent" meanwhile, so that nobody waits for this engine.
@@ -295,6 +279,11 @@ impl Task {
     async fn tell(&self, told: Told) -> Result<(), Done> {
         self.told.send(told).await.map_err(|_| Done)
     }
+}
+
+fn wall() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Timestamp(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
 }
 
 /// Waits until another question may be under way.

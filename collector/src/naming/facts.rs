@@ -46,6 +46,11 @@ pub fn measure(directory: &Path, pid: u32, host_netns: u64) -> Facts {
     Facts { pid, netns, addresses, host_network }
 }
 
+/// Whether a container's cgroup, or one below it, has a process.
+pub fn is_populated(directory: &Path) -> bool {
+    first_pid(directory, NESTING_MAX).is_some()
+}
+
 /// The inode of a process's network namespace; `self` and `1` work too.
 pub fn netns(pid: &str) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;

@@ -55,6 +55,9 @@ pub enum StorageError {
     /// No container of that id.
     #[error("podman's storage holds no such container")]
     Absent,
+    /// It was made, and has not begun to start.
+    #[error("the container has not started yet")]
+    Unready,
 }
 
 impl Storage {
@@ -69,7 +72,7 @@ impl Storage {
             let path = directory.join("containers.json");
             let stored: Vec<Stored> = read_json(&path)?;
             if let Some(stored) = stored.into_iter().find(|stored| stored.id == id) {
-                return Ok(read_stored(&stored, &directory));
+                return read_stored(&stored, &directory);
             }
         }
         Err(StorageError::Absent)
@@ -156,13 +159,13 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, StorageError>
         .map_err(|source| StorageError::Shape { path: path.into(), source })
 }
 
-fn read_stored(stored: &Stored, directory: &Path) -> Description {
+fn read_stored(stored: &Stored, directory: &Path) -> Result<Description, StorageError> {
     let metadata: Metadata = serde_json::from_str(&stored.metadata).unwrap_or_default();
     let spec = directory.join(&stored.id).join("userdata/config.json");
-    // Absent until the container first starts: then its command is not known yet.
-    let spec: Spec = read_json(&spec).unwrap_or_default();
+    // Absent, or half written, until the container first starts: then its command is not known yet.
+    let spec: Spec = read_json(&spec).map_err(|_| StorageError::Unready)?;
     let image = stored.image.as_deref().unwrap_or_default();
-    Description {
+    Ok(Description {
         name: bounded(stored.names.iter().flatten().next().map_or("", String::as_str)),
         image: repository(&metadata.image_name),
         digest: if image.is_empty() { String::new() } else { bounded(&format!("sha256:{image}")) },
@@ -174,7 +177,7 @@ fn read_stored(stored: &Stored, directory: &Path) -> Description {
         ),
         started: stored.created.as_deref().and_then(timestamp).unwrap_or_default(),
         ..Description::bare(Engine::Podman, &stored.id)
-    }
+    })
 }
 
 #[derive(Deserialize)]
@@ -336,9 +339,9 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_never_started_has_no_command_yet() {
+    fn a_container_that_never_started_is_not_described_yet() {
         let (_dir, storage) = storage();
-        assert!(storage.describe(ID).unwrap().command.is_empty());
+        assert!(matches!(storage.describe(ID), Err(StorageError::Unready)));
         assert!(matches!(storage.describe("other"), Err(StorageError::Absent)));
     }
 
