@@ -77,6 +77,13 @@ pub fn caller(uid: u32, gid: u32, groups: &Groups) -> Caller {
     }
 }
 
+/// The name of the user that runs this process, for the audit log.
+pub fn own_name() -> String {
+    let uid = Uid::current();
+    let user = User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |u| u.name)
+}
+
 /// The id of a group by its name, or by its number where it has no name.
 pub fn group_id(name: &str) -> Option<u32> {
     let named = Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw());

@@ -4,22 +4,27 @@
 //! again, and everything it knew is in the log.
 
 pub mod api;
+pub mod detector;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_bus::Signer;
 use bulkhead_bus::embedded::{self, Embedded, Keep, Retention};
+use bulkhead_bus::socket::{self, Access};
 use tokio::task::JoinSet;
 
 use crate::args::Role;
 use crate::config::Config;
 use crate::output;
-use crate::run::keys;
 use crate::run::stop::Stop;
+use crate::run::{account, keys};
 
 /// How long the loops have to write down what they know.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The agent is root by its user id, and has few of root's capabilities.
+const AGENT_UID: u32 = 0;
 
 /// Runs until told to stop, or until a loop fails.
 pub async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
@@ -27,8 +32,18 @@ pub async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
     let log = Embedded::open(log_config(config))?;
     let signer = Signer::load(&keys::private(&config.paths))?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let listener = socket::bind(&config.paths.bus_socket())?;
+    let access = Access { agents: vec![AGENT_UID], controllers: vec![account::current().uid] };
+    let served = log.clone();
+    tasks.spawn(async move {
+        socket::serve(listener, served, access).await.context("the bus socket failed")
+    });
+    let mut asker = None;
+    if roles.contains(&Role::Detector) {
+        asker = Some(detector::start(config, log.clone(), signer.verifier(), &mut tasks));
+    }
     if roles.contains(&Role::Api) {
-        let detector = api::Detector(None);
+        let detector = api::Detector(asker);
         let lost = Box::new(Default::default);
         api::start(config, log.clone(), signer.clone(), detector, lost, &mut tasks).await?;
     }

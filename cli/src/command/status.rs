@@ -67,7 +67,8 @@ pub fn run(global: &Global) -> Result<Outcome, Failure> {
         Ok((status, measures)) => (Some(status), measures, None),
         Err(error) => (None, Vec::new(), Some(error.to_string())),
     };
-    let names: HashMap<u64, Measure> = known.into_iter().map(|m| (m.id.0, m)).collect();
+    let mut names: HashMap<u64, Measure> = HashMap::new();
+    names.extend(known.into_iter().map(|m| (m.id.0, m)));
     let guards = match Guard::open(&config.paths.pins) {
         Ok(guard) => Some(guards(&config.paths, &guard, &names)?),
         Err(GuardError::NotInstalled { .. }) => None,
