@@ -56,7 +56,8 @@ pub struct KindMaturity {
     pub cells: u64,
     /// Expected new behaviours a day: estimate.
     pub new_per_day: f64,
-    /// Upper 95 % bound of the same.
+    /// Upper 95 % bound of the same; infinite before the first cell, which JSON writes as `null`.
+    #[serde(with = "crate::unbounded")]
     pub new_per_day_bound: f64,
     /// What the bound must come under: the novelty share of the budget.
     pub target_per_day: f64,

@@ -28,6 +28,7 @@ pub mod process;
 pub mod score;
 pub mod text;
 pub mod time;
+mod unbounded;
 pub mod verdict;
 pub mod view;
 pub mod window;

@@ -6,7 +6,17 @@ use crate::{ebpf, step, workspace};
 pub(crate) fn product() -> anyhow::Result<()> {
     kernel_programs()?;
     println!("    … the bulkhead binary; the first build takes a few minutes");
-    step::quietly("build", workspace::cargo().args(["build", "--locked", "--workspace", "--bins"]))
+    step::quietly(
+        "build",
+        workspace::cargo().args([
+            "build",
+            "--locked",
+            "--workspace",
+            "--bins",
+            "--exclude",
+            "xtask",
+        ]),
+    )
 }
 
 /// Builds the programs that run in the kernel.
