@@ -209,10 +209,11 @@ impl<E> Registry<E> {
         now: Timestamp,
     ) -> Vec<Effect> {
         match self.entries.get(&cgroup).map(|entry| &entry.state) {
-            Some(State::Named(_) | State::Makeshift(_) | State::Waiting { .. }) => {
-                return Vec::new();
-            }
-            Some(State::Stranger) => {}
+            // An engine that the path names knows better.
+            Some(
+                State::Named(_) | State::Makeshift(_) | State::Waiting { engine: Some(_), .. },
+            ) => return Vec::new(),
+            Some(State::Stranger | State::Waiting { engine: None, .. }) => {}
             None => {
                 let Some(index) = self.slots.claim() else {
                     return vec![Effect::Exhausted(path.into())];
@@ -326,8 +327,10 @@ impl<E> Registry<E> {
     }
 
     /// Whether some cgroup may still turn out to be a bare runtime's container.
-    pub fn has_strangers(&self) -> bool {
-        self.entries.values().any(|entry| entry.state == State::Stranger)
+    pub fn has_unclaimed(&self) -> bool {
+        self.entries.values().any(|entry| {
+            matches!(entry.state, State::Stranger | State::Waiting { engine: None, .. })
+        })
     }
 
     /// What `/proc` says of a container now.
@@ -590,7 +593,7 @@ mod tests {
         let mut registry = registry(8);
         registry.appeared(70, "/pump", None, None, at(0));
         registry.appeared(71, "/session", None, None, at(0));
-        assert!(registry.has_strangers());
+        assert!(registry.has_unclaimed());
         registry.hold(70, "exec").unwrap();
         let bare = Description { name: "pump".into(), ..Description::bare(Engine::Cgroup, "pump") };
         let effects = registry.claimed(70, "/pump", &bare, at(20));
@@ -598,8 +601,21 @@ mod tests {
         assert_eq!(registry.container(70).unwrap().key.engine_id, "/pump");
         assert_eq!(registry.take_held(70).0, ["exec"]);
         assert_eq!(registry.tick(at(STRANGER_MS_MAX)), [Effect::Dropped { cgroup: 71, index: 2 }]);
-        assert!(!registry.has_strangers());
+        assert!(!registry.has_unclaimed());
         assert!(registry.container(70).is_some());
+    }
+
+    #[test]
+    fn a_bare_runtime_may_claim_an_id_that_no_engine_is_named_for() {
+        let mut registry = registry(8);
+        let bare = Description { name: "pump".into(), ..Description::bare(Engine::Cgroup, "pump") };
+        let anybodys = Recognised::Container { engine: None, id: ID.into() };
+        registry.appeared(1, "/x/id", Some(anybodys), None, at(0));
+        registry.appeared(2, "/docker/id", Some(docker()), None, at(0));
+        assert!(registry.has_unclaimed());
+        assert!(registry.claimed(1, "/x/id", &bare, at(1)).contains(&Effect::Named(1)));
+        assert_eq!(registry.claimed(2, "/docker/id", &bare, at(1)), []);
+        assert!(!registry.has_unclaimed());
     }
 
     #[test]

@@ -45,7 +45,7 @@ const TOLD_MAX: usize = 1_024;
 
 /// How often time is told to the core, ms; the shorter one while a bare runtime may still claim a cgroup.
 const TICK_MS: u64 = 100;
-const TICK_STRANGERS_MS: u64 = 10;
+const TICK_UNCLAIMED_MS: u64 = 10;
 
 /// How often who waits for a name is asked for again, ms.
 const ASK_MS: u64 = 500;
@@ -241,8 +241,8 @@ impl<K: Kernel> State<K> {
                 }
                 Event::Tick => {
                     self.tick()?;
-                    let strangers = self.core.registry().has_strangers();
-                    let pause = if strangers { TICK_STRANGERS_MS } else { TICK_MS };
+                    let unclaimed = self.core.registry().has_unclaimed();
+                    let pause = if unclaimed { TICK_UNCLAIMED_MS } else { TICK_MS };
                     next_tick = Instant::now() + Duration::from_millis(pause);
                 }
                 Event::Window(end) => {
@@ -350,7 +350,7 @@ impl<K: Kernel> State<K> {
         let now = wall();
         let todos = self.core.tick(now, &self.host);
         self.perform(todos)?;
-        if self.core.registry().has_strangers() {
+        if self.core.registry().has_unclaimed() {
             self.claim_bare()?;
         }
         if self.asked.elapsed() >= Duration::from_millis(ASK_MS) {
@@ -375,7 +375,12 @@ impl<K: Kernel> State<K> {
                 continue;
             }
             let path = format!("/{}", below.to_string_lossy());
-            if cgroup::recognise(&path, &self.config.watch).is_some() || is_inner(&path) {
+            let engine_named = match cgroup::recognise(&path, &self.config.watch) {
+                Some(cgroup::Recognised::Container { engine, .. }) => engine.is_some(),
+                Some(_) => true,
+                None => false,
+            };
+            if engine_named || is_inner(&path) {
                 continue;
             }
             let Some(cgroup) = inode(&bare.cgroup) else { continue };

@@ -9,7 +9,10 @@ use bulkhead_domain::container::Engine;
 use bulkhead_domain::inventory::LifeState;
 use bulkhead_domain::process::Origin;
 use bulkhead_tests::command::output;
+use bulkhead_tests::image::Image;
 use bulkhead_tests::requirement::{self, Need};
+use bulkhead_tests::runc::Runc;
+use bulkhead_tests::scratch;
 use rig::{OwnCgroup, Rig, Scene};
 
 #[test]
@@ -36,4 +39,28 @@ fn a_cgroup_below_a_watched_parent_is_a_container_by_its_path() {
 
     std::fs::remove_dir(&path).unwrap();
     rig.in_inventory(&name, LifeState::Stopped, |_| true);
+}
+
+#[test]
+fn a_bare_runtimes_container_is_named_before_its_program_runs() {
+    let needs = [Need::Root, Need::Bpf, Need::Cgroup2, Need::Runc, Need::Images];
+    if !requirement::met("collector: runc", &needs) {
+        return;
+    }
+    let directory = scratch::directory("collector-runc").unwrap();
+    let mut runc = Runc::start(directory.path(), &Image::busybox().unwrap()).unwrap();
+    let rig = Rig::start(Scene {
+        runc_roots: vec![directory.path().join("state")],
+        ..Scene::below(runc.cgroup_parent())
+    });
+    let container = runc.run(None, &["/bin/sleep", "600"]).unwrap();
+    let started = rig.started(&container.id);
+    assert_eq!(started.key.engine_id, format!("/{}/{}", runc.cgroup_parent(), container.id));
+    let first = rig.act(&started, "exec /bin/sleep").process.unwrap();
+    assert_eq!((first.pid, first.origin), (container.pid, Origin::Started));
+
+    // No engine vouches for who enters.
+    container.exec(&["/bin/id"]).unwrap();
+    let entered = rig.act(&started, "exec /bin/id").process.unwrap();
+    assert_eq!((entered.origin, entered.engine_exec), (Origin::Entered, false));
 }
