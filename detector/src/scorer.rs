@@ -13,6 +13,7 @@ use bulkhead_models::detector::Part;
 use bulkhead_models::explain::Brought;
 use bulkhead_models::key::Key;
 use bulkhead_models::novelty::Standing;
+use bulkhead_models::sequence::under_load;
 use bulkhead_models::shape::{FlowKey, Shape};
 use bulkhead_models::volume::{Doubt, Sample};
 
@@ -236,8 +237,9 @@ pub(crate) fn window(
     let loss_ratio = window.loss.ratio();
     let blind = doubt.process || doubt.retries || loss_ratio > config.loss_ratio_max;
     let sequence = if blind { None } else { state.sequence.score(&window) }.unwrap_or_default();
+    let strange = under_load(sequence.score, state.volume.growth(&shape));
     let of_volume = if volume.score > 0.0 { ensemble.volume(volume.score) } else { 0.0 };
-    let of_sequence = if sequence.score > 0.0 { ensemble.sequence(sequence.score) } else { 0.0 };
+    let of_sequence = if strange > 0.0 { ensemble.sequence(strange) } else { 0.0 };
     let container = state.container(evidence.key, evidence.at);
     let lasting = container.locality.lasting(of_sequence);
     let corroborated =

@@ -103,7 +103,7 @@ impl Few {
         }
     }
 
-    /// The deepest domain of which most examples are part.
+    /// The deepest domain of which most examples, and half at least, are part.
     fn common_domain(&self) -> Option<&str> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         let mut names = 0;
@@ -116,11 +116,12 @@ impl Few {
                 domain = parent_domain(d);
             }
         }
+        // Half of them: a resolver's search list doubles the names, each under another domain.
         votes
             .into_iter()
-            .filter(|(_, n)| n * 5 >= names * 4)
+            .filter(|(_, n)| n * 2 >= names)
+            .max_by_key(|(d, n)| (*n, d.len()))
             .map(|(d, _)| d)
-            .max_by_key(|d| d.len())
     }
 }
 

@@ -137,6 +137,12 @@ fn stide_score(new: u64) -> f64 {
     (new as f64).ln_1p() / STEP
 }
 
+/// What is left of a score when traffic outgrew all that is normal by `growth` (its logarithm): the more calls, the more
+/// different paths are taken, errors of saturation among them (the growth of types with tokens, Heaps 1978).
+pub fn under_load(score: f64, growth: f64) -> f64 {
+    (score - growth.max(0.0) / STEP).max(0.0)
+}
+
 /// How strange the last windows of one container were, together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Locality {
@@ -161,6 +167,14 @@ impl Locality {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_times_the_calls_excuse_ten_times_the_new_sequences_and_no_more() {
+        let growth = 10.0_f64.ln();
+        assert!(under_load(stide_score(9), growth) < 1e-9);
+        assert!((under_load(stide_score(99), growth) - stide_score(9)).abs() < 1e-9);
+        assert!((under_load(3.0, -1.0) - 3.0).abs() < 1e-12);
+    }
 
     #[test]
     fn what_is_over_in_two_windows_does_not_last() {

@@ -234,6 +234,20 @@ impl Volume {
         self.accepted.retain(|_, (_, a)| *a != Some(alert));
     }
 
+    /// ln of the factor by which the window's demand or calls outgrew all that is normal; zero when they did not.
+    pub fn growth(&self, shape: &Shape) -> f64 {
+        let calls = Subject::Feature(feature::SYSCALLS);
+        let calls = self
+            .ceilings
+            .by_subject
+            .get(&calls)
+            .zip(compare(feature::SYSCALLS))
+            .map_or(0.0, |(ceiling, c)| {
+                log(shape.feature(feature::SYSCALLS), c.smooth) - ceiling.highest
+            });
+        self.ceilings.demand_growth(shape).max(calls)
+    }
+
     /// The highest normal value of a quantity, in words.
     pub fn nearest(&self, subject: &Subject) -> String {
         match self.ceilings.by_subject.get(subject) {
@@ -391,15 +405,19 @@ impl Ceilings {
 
     /// ln of the growth that levels are allowed in this window.
     fn burst(&self, shape: &Shape) -> f64 {
+        BURST.ln().max(self.demand_growth(shape) + 3.0_f64.ln())
+    }
+
+    /// ln of the factor by which what peers ask for outgrew its ceiling, never below zero.
+    fn demand_growth(&self, shape: &Shape) -> f64 {
         let demand = shape.demand();
-        let grown = [0_u8, 1]
+        [0_u8, 1]
             .iter()
             .filter_map(|i| {
                 let ceiling = self.by_subject.get(&Subject::Demand(*i))?;
                 Some(log(demand[usize::from(*i)], demand_smooth(*i)) - ceiling.highest)
             })
-            .fold(0.0, f64::max);
-        BURST.ln().max(grown + 3.0_f64.ln())
+            .fold(0.0, f64::max)
     }
 
     /// By how much the balance of a flow's bytes goes over its ceiling, in the direction that the subject is about.

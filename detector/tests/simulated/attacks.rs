@@ -374,3 +374,18 @@ fn a_behaviour_with_no_process_is_scored_all_the_same() {
     shop.publish(Role::App1, bulkhead_domain::observation::Body::Behaviour(key, behaviour));
     assert!(only(&shop, Role::App1).process.is_none());
 }
+
+#[test]
+fn exfiltration_in_parts_is_found_by_the_size_of_a_part() {
+    for seed in 1..=6 {
+        let mut shop = learned(seed);
+        for _ in 0..2 {
+            let parts = flow(Role::Store, 9000, Direction::Outbound, 0, [25e6, 6e5], 12.0);
+            shop.extra.entry(Role::App1).or_default().peers.push(parts);
+            shop.step();
+        }
+        let alert = only(&shop, Role::App1);
+        assert!(alert.contributions[0].subject.contains("objectstore"), "{alert:#?}");
+        assert!(alert.proposal.unwrap().action.to_string().starts_with("deny 10.89.0.6:9000"));
+    }
+}

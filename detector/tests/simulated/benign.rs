@@ -57,6 +57,26 @@ fn a_tenfold_burst_raises_nothing() {
 }
 
 #[test]
+fn saturation_under_a_burst_takes_error_paths_and_raises_nothing() {
+    for seed in 1..=3 {
+        let mut shop = learned(seed, false);
+        shop.run(20);
+        shop.burst = 10.0;
+        for _ in 0..12 {
+            for role in [Role::Proxy, Role::App1, Role::App2, Role::Load] {
+                let extra = shop.extra.entry(role).or_default();
+                extra.ngrams.extend((0..40).map(|i| 28_000 + i));
+                extra.features.extend([(feature::CONNECTS_FAILED, 250.0), (feature::FORKS, 20.0)]);
+            }
+            shop.step();
+        }
+        shop.burst = 1.0;
+        shop.run(60);
+        assert!(shop.alerts.is_empty(), "seed {seed}: {:#?}", shop.told());
+    }
+}
+
+#[test]
 fn restarts_raise_nothing_although_no_start_was_ever_seen() {
     for seed in 1..=3 {
         for role in ROLES {
