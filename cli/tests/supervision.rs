@@ -12,6 +12,10 @@ use nix::unistd::Pid;
 /// No account has it: the controller may run as a number.
 const CONTROLLER: u32 = 64_117;
 
+/// Groups without an entry, by number.
+const READERS: u32 = 64_200;
+const WRITERS: u32 = 64_201;
+
 /// Whether this machine can: only root gives a process to another user.
 fn root() -> bool {
     met("supervision", &[Need::Root])
@@ -27,7 +31,10 @@ impl Daemon {
     fn command(directory: &tempfile::TempDir) -> Command {
         let path = |name: &str| directory.path().join(name);
         let config = path("config.toml");
-        fs::write(&config, format!("[controller]\nuser = \"{CONTROLLER}\"\n")).unwrap();
+        let text = format!(
+            "[controller]\nuser = \"{CONTROLLER}\"\n[api]\nread-group = \"{READERS}\"\nwrite-group = \"{WRITERS}\"\n"
+        );
+        fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
         command.args(["run", "--roles", "detector,planner,api"]);
         for (flag, value) in
@@ -174,4 +181,50 @@ fn a_controller_that_cannot_start_stops_everything_and_has_said_why() {
     assert_eq!(output.status.code(), Some(1));
     let line = String::from_utf8(output.stderr).unwrap();
     assert!(line.contains("signing.key") && line.contains("remove it"), "{line}");
+}
+
+/// Runs the command line as another user, from a copy that every user may execute.
+fn as_user(daemon: &Daemon, gid: u32, words: &[&str]) -> (Option<i32>, String) {
+    use std::os::unix::process::CommandExt as _;
+    let path = |name: &str| daemon.directory.path().join(name);
+    if !path("bulkhead").exists() {
+        fs::copy(env!("CARGO_BIN_EXE_bulkhead"), path("bulkhead")).unwrap();
+    }
+    let output = Command::new(path("bulkhead"))
+        .args(words)
+        .arg("--config")
+        .arg(path("config.toml"))
+        .arg("--run-dir")
+        .arg(path("r"))
+        .uid(64_300)
+        .gid(gid)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn rights_follow_the_callers_groups_as_the_kernel_tells_them() {
+    if !root() {
+        return;
+    }
+    let daemon = Daemon::start();
+    let mode = ["mode", "web", "detect"];
+    let (code, line) = as_user(&daemon, 64_299, &["workloads"]);
+    assert_eq!(code, Some(3), "a stranger does not get past the socket's mode");
+    assert!(line.contains("permission denied"), "{line}");
+    assert_eq!(as_user(&daemon, READERS, &["workloads"]).0, Some(0));
+    let (code, line) = as_user(&daemon, READERS, &mode);
+    assert_eq!(code, Some(1));
+    assert!(line.contains(&format!("needs group `{WRITERS}`")), "{line}");
+
+    // Who reaches the socket by other means is still nobody by its credentials.
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    let (code, line) = as_user(&daemon, 64_299, &["workloads"]);
+    assert_eq!(code, Some(1));
+    assert!(line.contains(&format!("needs group `{READERS}`")), "{line}");
+    let (code, line) = as_user(&daemon, WRITERS, &mode);
+    assert_eq!(code, Some(1), "a writer is heard; there is no such workload");
+    assert!(line.contains("is not known here"), "{line}");
 }
