@@ -29,14 +29,23 @@ pub const fn bucket(register: u64) -> u32 {
     (register.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as u32
 }
 
-/// One counted pair of calls.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bigram {
-    /// First call in the high half, second in the low, plus one (0 is an empty place).
-    pub key: u32,
-    /// Occurrences; wraps, and user space takes wrapping differences.
-    pub count: u32,
+/// Bits of a [`Bigram`] that hold its count; the key is above them.
+pub const BIGRAM_COUNT_BITS: u32 = 43;
+
+/// A word that counts one pair of calls: [`bigram_key`] in the upper bits, occurrences in the lower ones; 0 is a free place.
+pub type Bigram = u64;
+
+/// Identity of a pair of calls within a [`Bigram`]; never 0.
+#[inline(always)]
+pub const fn bigram_key(first: u32, second: u32) -> u64 {
+    (((first as u64 & 0x3ff) << CALL_BITS) | (second as u64 & 0x3ff)) + 1
+}
+
+/// The pair of calls that a word counts, and how often; `None` for a free place.
+pub const fn bigram(word: Bigram) -> Option<(u16, u16, u64)> {
+    let Some(key) = (word >> BIGRAM_COUNT_BITS).checked_sub(1) else { return None };
+    let count = word & ((1 << BIGRAM_COUNT_BITS) - 1);
+    Some(((key >> CALL_BITS) as u16 & 0x3ff, key as u16 & 0x3ff, count))
 }
 
 /// One container's counts on one CPU. Calls of a foreign ABI (32-bit x86) start at index [`CALLS`].
@@ -117,6 +126,14 @@ const _: () = assert!(size_of::<CallRecord>() == 24 + 16 + 16 + 108 + 4);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_of_calls_survives_its_word() {
+        let word = (bigram_key(1023, 0) << BIGRAM_COUNT_BITS) + 7;
+        assert_eq!(bigram(word), Some((1023, 0, 7)));
+        assert_eq!(bigram(bigram_key(0, 0) << BIGRAM_COUNT_BITS), Some((0, 0, 0)));
+        assert_eq!(bigram(0), None);
+    }
 
     #[test]
     fn a_register_holds_the_last_six_calls() {

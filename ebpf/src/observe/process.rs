@@ -180,11 +180,16 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         Some(known) => Some(unsafe { *known }),
         None => None,
     };
-    let inherited = from.filter(|known| known.leaf == leaf && known.generation == task::control().0);
+    let inherited =
+        from.filter(|known| known.leaf == leaf && known.generation == task::control().0);
     let value = match inherited {
         Some(known) if known.flags & TASK_CONTAINED == 0 => return 0,
         Some(known) => Task {
-            origin: if known.flags & TASK_SETUP == 0 && known.origin != 0 { ORIGIN_SPAWNED } else { known.origin },
+            origin: if known.flags & TASK_SETUP == 0 && known.origin != 0 {
+                ORIGIN_SPAWNED
+            } else {
+                known.origin
+            },
             calls: 0,
             register: 0,
             ..known
@@ -192,7 +197,8 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         None => {
             let Some((id, slot)) = task::slot_of_cgroup(cgroup) else { return 0 };
             // The parent is inside as well, if not in the same directory: then the child was spawned, not entered.
-            let spawned = from.filter(|known| known.flags & TASK_CONTAINED != 0 && known.cgroup == id);
+            let spawned =
+                from.filter(|known| known.flags & TASK_CONTAINED != 0 && known.cgroup == id);
             let (origin, setup) = match spawned {
                 Some(known) if known.flags & TASK_SETUP == 0 => (ORIGIN_SPAWNED, 0),
                 Some(known) => (known.origin, TASK_SETUP),
@@ -207,7 +213,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
                 flags: TASK_CONTAINED | setup,
                 origin,
                 calls: 0,
-                pad: 0,
+                rest: 0,
             }
         }
     };

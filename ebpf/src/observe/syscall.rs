@@ -14,8 +14,8 @@ use bulkhead_abi::{
     ring::Header,
     slot::SLOTS_MAX,
     syscall::{
-        BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord, NGRAM_WORDS, Ngrams, RUN_FREE,
-        RUN_FULL, RUN_LENGTH, Run, bucket, shift,
+        BIGRAM_COUNT_BITS, BIGRAMS, Bigram, CALL_TEXT, CALLS, CallCounters, CallRecord,
+        NGRAM_WORDS, Ngrams, RUN_FREE, RUN_FULL, RUN_LENGTH, Run, bigram_key, bucket, shift,
     },
 };
 
@@ -86,17 +86,18 @@ macro_rules! global {
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let current = task::current();
     let (generation, half) = task::control();
-    let slot = match task::find(current) {
+    let task = match task::find(current) {
         // SAFETY: points into the running task's storage.
-        Some(task) if unsafe { (*task).generation } == generation => unsafe { (*task).slot },
-        _ => task::settle(generation),
+        Some(task) if unsafe { (*task).generation } == generation => task,
+        _ => {
+            task::settle(generation);
+            let Some(task) = task::find(current) else { return 0 };
+            task
+        }
     };
-    if slot == 0 {
-        return 0;
-    }
-    let Some(task) = task::find(current) else { return 0 };
     // SAFETY: as above.
-    if unsafe { (*task).flags } & TASK_SETUP != 0 {
+    let (slot, flags) = unsafe { ((*task).slot, (*task).flags) };
+    if slot == 0 || flags & TASK_SETUP != 0 {
         return 0;
     }
     let number: u64 = ctx.arg(1);
@@ -125,44 +126,65 @@ fn is_foreign(current: *mut core::ffi::c_void) -> bool {
 #[inline(always)]
 fn is_watched(call: u32) -> bool {
     // SAFETY: `call` is below CALLS, so the word is below 8; volatile because the loader rewrites it.
-    let word = unsafe { core::ptr::read_volatile((&raw const WATCHED[0]).add(mask::<7>((call >> 6).into()))) };
+    let word = unsafe {
+        core::ptr::read_volatile((&raw const WATCHED[0]).add(mask::<7>((call >> 6).into())))
+    };
     word >> (call & 63) & 1 != 0
 }
+
+/// Calls after which a task tries again to fill the container's run, when another does or it is full.
+const REST: u32 = 256;
 
 /// The histogram, the bigram, the 6-gram and the run.
 #[inline(always)]
 fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
     let Some(counters) = CALL_COUNTERS.get_ptr_mut(slot) else { return };
-    let Some(ngrams) = NGRAMS.get_ptr_mut(2 * slot + (half & 1)) else { return };
-    let Some(run) = RUNS.get_ptr_mut(slot) else { return };
     if call == u32::MAX {
         // SAFETY: this CPU's own element, preemption is off.
         unsafe { (*counters).calls_beyond += 1 };
         return;
     }
-    let symbol = (call & (CALLS as u32 - 1)) | if foreign { CALLS as u32 } else { 0 };
+    let symbol = if foreign { call | CALLS as u32 } else { call };
     // SAFETY: `counters` is this CPU's own element; `task` is the running task's; indexes are masked to the arrays.
     unsafe {
-        *(&raw mut (*counters).calls).cast::<u64>().add(mask::<{ 2 * CALLS as u32 - 1 }>(symbol.into())) += 1;
-        let register = (*task).register;
+        *(&raw mut (*counters).calls)
+            .cast::<u64>()
+            .add(mask::<{ 2 * CALLS as u32 - 1 }>(symbol.into())) += 1;
+        let before = (*task).register;
         let calls = (*task).calls;
-        if calls != 0 {
-            pair(counters, ((register as u32 & 0x3ff) << 16 | symbol) + 1);
-        }
-        let register = shift(register, symbol);
+        let register = shift(before, symbol);
         (*task).register = register;
+        if calls != 0 {
+            pair(counters, bigram_key(before as u32, symbol));
+        }
         if calls < 5 {
             (*task).calls = calls + 1;
         } else {
-            let bucket = bucket(register);
-            let word = (&raw mut (*ngrams).words).cast::<u64>().add(mask::<{ NGRAM_WORDS as u32 - 1 }>((bucket >> 6).into()));
-            let bit = 1u64 << (bucket & 63);
-            // Most 6-grams are marked already: a load is cheaper than an atomic OR.
-            if word.read_volatile() & bit == 0 {
-                atomic::or(word, bit);
-            }
+            mark(slot, half, bucket(register));
         }
-        sample(run, symbol);
+        let rest = (*task).rest;
+        if rest != 0 {
+            (*task).rest = rest - 1;
+        } else {
+            sample(slot, task, symbol);
+        }
+    }
+}
+
+/// Marks a bucket of the container's 6-grams.
+#[inline(always)]
+fn mark(slot: u32, half: u32, bucket: u32) {
+    let Some(ngrams) = NGRAMS.get_ptr_mut(2 * slot + (half & 1)) else { return };
+    let bit = 1u64 << (bucket & 63);
+    // SAFETY: a live element; the index is masked to the array.
+    unsafe {
+        let word = (&raw mut (*ngrams).words)
+            .cast::<u64>()
+            .add(mask::<{ NGRAM_WORDS as u32 - 1 }>((bucket >> 6).into()));
+        // Most 6-grams are marked already: a load is cheaper than an atomic OR.
+        if word.read_volatile() & bit == 0 {
+            atomic::or(word, bit);
+        }
     }
 }
 
@@ -172,17 +194,15 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
 ///
 /// `counters` is this CPU's element, with preemption off.
 #[inline(always)]
-unsafe fn pair(counters: *mut CallCounters, key: u32) {
-    let place = u64::from(key.wrapping_mul(0x9e37_79b1) >> 21);
+unsafe fn pair(counters: *mut CallCounters, key: u64) {
+    let place = u64::from((key as u32).wrapping_mul(0x9e37_79b1) >> 21);
     // SAFETY: the caller's; indexes are masked.
     unsafe {
         let pairs = (&raw mut (*counters).bigrams).cast::<Bigram>();
-        let first = pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place));
-        if !claim(first, key) {
-            let second = pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place ^ 1));
-            if !claim(second, key) {
-                (*counters).bigrams_lost += 1;
-            }
+        if !claim(pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place)), key)
+            && !claim(pairs.add(mask::<{ BIGRAMS as u32 - 1 }>(place ^ 1)), key)
+        {
+            (*counters).bigrams_lost += 1;
         }
     }
 }
@@ -193,50 +213,54 @@ unsafe fn pair(counters: *mut CallCounters, key: u32) {
 ///
 /// `place` points into this CPU's element.
 #[inline(always)]
-unsafe fn claim(place: *mut Bigram, key: u32) -> bool {
+unsafe fn claim(place: *mut Bigram, key: u64) -> bool {
     // SAFETY: the caller's.
     unsafe {
-        if (*place).key != key {
-            if (*place).key != 0 {
-                return false;
-            }
-            (*place).key = key;
+        let word = *place;
+        if word >> BIGRAM_COUNT_BITS == key {
+            *place = word + 1;
+            return true;
         }
-        (*place).count = (*place).count.wrapping_add(1);
-        true
+        if word == 0 {
+            *place = (key << BIGRAM_COUNT_BITS) + 1;
+            return true;
+        }
+        false
     }
 }
 
-/// Adds the call to the container's run, if this thread fills it or nobody does.
+/// Adds the call to the container's run, if this thread fills it or nobody does; else lets the task rest.
 ///
 /// # Safety
 ///
-/// `run` points into a live array element.
+/// `task` points into the running task's storage.
 #[inline(always)]
-unsafe fn sample(run: *mut Run, symbol: u32) {
-    // SAFETY: the caller's; one owner at a time writes the run, by its thread id.
+unsafe fn sample(slot: u32, task: *mut Task, symbol: u32) {
+    let Some(run) = RUNS.get_ptr_mut(slot) else { return };
+    // SAFETY: the caller's, and a live element; one owner at a time writes the run, by its thread id.
     unsafe {
-        let owner = core::ptr::addr_of_mut!((*run).owner);
+        let owner = &raw mut (*run).owner;
         let owned_by = owner.read_volatile();
-        if owned_by == RUN_FULL {
-            return;
-        }
         let me = bpf_get_current_pid_tgid();
         if owned_by == RUN_FREE {
             if !atomic::replace(owner, RUN_FREE, me) {
+                (*task).rest = REST;
                 return;
             }
             (*run).length = 0;
         } else if owned_by != me {
+            (*task).rest = REST;
             return;
         }
         let length = (*run).length;
         if length < RUN_LENGTH as u64 {
-            *(&raw mut (*run).calls).cast::<u16>().add(mask::<{ RUN_LENGTH as u32 - 1 }>(length)) = symbol as u16;
+            *(&raw mut (*run).calls).cast::<u16>().add(mask::<{ RUN_LENGTH as u32 - 1 }>(length)) =
+                symbol as u16;
             (*run).length = length + 1;
         }
         if length + 1 >= RUN_LENGTH as u64 {
             owner.write_volatile(RUN_FULL);
+            (*task).rest = REST;
         }
     }
 }
@@ -260,16 +284,16 @@ fn act(ctx: &RawTracePointContext, slot: u32, task: *mut Task, number: u32, fore
         // SAFETY: at most index 3 of 4; volatile because the loader rewrites it.
         unsafe { core::ptr::read_volatile((&raw const REGS_ARGUMENTS[0]).add(mask::<3>(at + i))) }
     };
-    let arguments: [u64; 2] = [
-        offsets::read(regs, offset(0)).unwrap_or(0),
-        offsets::read(regs, offset(1)).unwrap_or(0),
-    ];
+    let arguments: [u64; 2] =
+        [offsets::read(regs, offset(0)).unwrap_or(0), offsets::read(regs, offset(1)).unwrap_or(0)];
     let mut text = [0u8; CALL_TEXT];
     let mut hash = 0u64;
     let mut shown = arguments;
     if !foreign && number == global!(CALL_SOCKET) {
         let kind = arguments[1] & SOCK_TYPE_MASK;
-        if USUAL_FAMILIES.contains(&arguments[0]) && (arguments[0] == 16 || kind != SOCK_RAW) && kind != SOCK_PACKET
+        if USUAL_FAMILIES.contains(&arguments[0])
+            && (arguments[0] == 16 || kind != SOCK_RAW)
+            && kind != SOCK_PACKET
         {
             return;
         }
@@ -278,7 +302,9 @@ fn act(ctx: &RawTracePointContext, slot: u32, task: *mut Task, number: u32, fore
     } else if !foreign && number == global!(CALL_CONNECT) {
         let mut family = 0u16;
         // SAFETY: the helper checks the address; it fills two bytes.
-        if unsafe { bpf_probe_read_user((&raw mut family).cast(), 2, arguments[1] as *const _) } != 0 {
+        if unsafe { bpf_probe_read_user((&raw mut family).cast(), 2, arguments[1] as *const _) }
+            != 0
+        {
             return;
         }
         if family != AF_UNIX && family != AF_VSOCK {

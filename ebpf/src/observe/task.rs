@@ -4,9 +4,13 @@
 //! a task's cgroup, a generation is raised and every task looks its slot up once more by its own cgroup.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
-    btf_maps::{Array, LruHashMap},
-    helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_storage_get},
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
+    },
+    btf_maps::LruHashMap,
+    helpers::generated::{
+        bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_storage_get,
+    },
     macros::btf_map,
 };
 use bulkhead_abi::{
@@ -41,13 +45,13 @@ pub(crate) struct Task {
     pub(crate) origin: u32,
     /// Calls in the register, up to 6.
     pub(crate) calls: u32,
-    /// Zero.
-    pub(crate) pad: u32,
+    /// Calls until it tries again to fill the container's run; 0 while it fills it.
+    pub(crate) rest: u32,
 }
 
-/// What user space tells the programs; one element that only it writes.
+/// What user space tells the programs: it alone writes this section, and programs read it by its address, without the
+/// look-up that a map costs.
 #[repr(C)]
-#[derive(Clone, Copy)]
 struct Control {
     /// Raised whenever `SLOTS` changed.
     generation: u32,
@@ -55,13 +59,14 @@ struct Control {
     half: u32,
 }
 
-/// User space raises the generation when it changes `SLOTS`, and switches the half.
-#[btf_map]
-static CONTROL: Array<Control, 1> = Array::new();
+#[unsafe(link_section = ".data.control")]
+#[unsafe(no_mangle)]
+static mut CONTROL: Control = Control { generation: 1, half: 0 };
 
-/// Moves of tasks between cgroups, counted here: apart from what user space writes, or one would undo the other.
-#[btf_map]
-static MOVES: Array<u64, 1> = Array::new();
+/// Moves of tasks between cgroups, counted by the programs: apart from what user space writes, or one would undo the other.
+#[unsafe(link_section = ".data.moves")]
+#[unsafe(no_mangle)]
+static mut MOVES: u64 = 0;
 
 /// Cgroups that have had a first process; the next one from outside entered.
 #[btf_map]
@@ -122,20 +127,19 @@ fn get(task: *mut core::ffi::c_void, flags: u64) -> Option<*mut Task> {
 /// The generation that counts, and the half of the n-gram bitmaps that fills.
 #[inline(always)]
 pub(crate) fn control() -> (u32, u32) {
-    let (Some(control), Some(moves)) = (CONTROL.get_ptr_mut(0), MOVES.get_ptr_mut(0)) else {
-        return (0, 0);
-    };
-    // SAFETY: live array elements.
-    unsafe { ((*control).generation.wrapping_add(*moves as u32), (*control).half) }
+    // SAFETY: aligned numbers, each read in one instruction; volatile because others write them.
+    unsafe {
+        let moves = (&raw const MOVES).read_volatile() as u32;
+        let generation = (&raw const CONTROL.generation).read_volatile().wrapping_add(moves);
+        (generation, (&raw const CONTROL.half).read_volatile())
+    }
 }
 
 /// Makes every task look its slot up again: after a move, one event stands for all threads of a process.
 #[inline(always)]
 pub(crate) fn raise_generation() {
-    if let Some(moves) = MOVES.get_ptr_mut(0) {
-        // SAFETY: a live array element.
-        unsafe { atomic::add(moves, 1) };
-    }
+    // SAFETY: a live, aligned number.
+    unsafe { atomic::add(&raw mut MOVES, 1) };
 }
 
 /// Looks the running task's slot up by its cgroup and remembers it for this generation.

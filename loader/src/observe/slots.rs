@@ -27,7 +27,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, ObserveError> {
         let slots = take_map!(ebpf, "SLOTS");
-        let control = take_map!(ebpf, "CONTROL");
+        let control = take_map!(ebpf, ".data.control");
         let started = take_map!(ebpf, "STARTED");
         let mut this = Self { slots, control, started };
         this.control.set(0, [1, 0], 0).map_err(control_error)?;
@@ -81,5 +81,5 @@ fn slots_error(source: aya::maps::MapError) -> ObserveError {
 }
 
 fn control_error(source: aya::maps::MapError) -> ObserveError {
-    ObserveError::Map { map: "CONTROL", source }
+    ObserveError::Map { map: ".data.control", source }
 }

@@ -8,7 +8,7 @@ use aya::{
     programs::RawTracePoint,
 };
 use bulkhead_abi::syscall::{
-    CALLS, CallCounters, CallRecord, NGRAM_WORDS, Ngrams, RUN_FREE, RUN_LENGTH, Run,
+    CALLS, CallCounters, CallRecord, NGRAM_WORDS, Ngrams, RUN_FREE, RUN_LENGTH, Run, bigram,
 };
 
 use super::take_map;
@@ -151,8 +151,7 @@ impl CallEvent {
     }
 }
 
-/// What a container's calls have come to since the observers began, summed over CPUs. Counts only grow, but for
-/// `bigrams`, which wrap at 2³²: take wrapping differences.
+/// What a container's calls have come to since the observers began, summed over CPUs. Counts only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyscallCounts {
     /// Calls by number of the native ABI.
@@ -162,7 +161,7 @@ pub struct SyscallCounts {
     /// Calls whose number has no counter.
     pub beyond: u64,
     /// Pairs of consecutive calls of one task; 512 is added to numbers of the 32-bit ABI.
-    pub bigrams: BTreeMap<(u16, u16), u32>,
+    pub bigrams: BTreeMap<(u16, u16), u64>,
     /// Pairs that found no place.
     pub bigrams_lost: u64,
 }
@@ -221,10 +220,8 @@ impl Syscalls {
             }
             sum.beyond += raw.calls_beyond;
             sum.bigrams_lost += raw.bigrams_lost;
-            for pair in raw.bigrams.iter().filter(|pair| pair.key != 0) {
-                let key = pair.key - 1;
-                let count = sum.bigrams.entry(((key >> 16) as u16, key as u16)).or_default();
-                *count = count.wrapping_add(pair.count);
+            for (first, second, count) in raw.bigrams.iter().copied().filter_map(bigram) {
+                *sum.bigrams.entry((first, second)).or_default() += count;
             }
         }
         Ok(sum)
