@@ -10,6 +10,7 @@ mod learner;
 pub mod output;
 mod proposal;
 pub mod query;
+pub mod run;
 mod scorer;
 mod view;
 mod vouch;
