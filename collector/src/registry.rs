@@ -333,6 +333,11 @@ impl<E> Registry<E> {
         })
     }
 
+    /// Whether another container could be observed.
+    pub fn has_room(&self) -> bool {
+        self.slots.has_room()
+    }
+
     /// What `/proc` says of a container now.
     pub fn measured(&mut self, cgroup: u64, facts: &Facts) -> Vec<Effect> {
         let Some(container) = self.named_mut(cgroup) else { return Vec::new() };

@@ -47,6 +47,9 @@ const TOLD_MAX: usize = 1_024;
 const TICK_MS: u64 = 100;
 const TICK_UNCLAIMED_MS: u64 = 10;
 
+/// How long after a cgroup was made a bare runtime's state is looked for often, ms.
+const BARE_MS: u64 = 2_000;
+
 /// How often who waits for a name is asked for again, ms.
 const ASK_MS: u64 = 500;
 
@@ -131,6 +134,8 @@ pub async fn run<K: Kernel, B: Bus>(
         measures: HashMap::new(),
         mounts_told: HashSet::new(),
         asked: Instant::now(),
+        bare_until: Instant::now(),
+        turned_away: HashMap::new(),
         at_start: true,
     };
     state.begin()?;
@@ -173,6 +178,10 @@ struct State<K: Kernel> {
     measures: HashMap<u64, (usize, Instant)>,
     mounts_told: HashSet<(u64, String)>,
     asked: Instant,
+    /// Until when a bare runtime's state is looked for often.
+    bare_until: Instant,
+    /// Containers for which no slot was left.
+    turned_away: HashMap<u64, String>,
     /// Those that ran before are being taken in.
     at_start: bool,
 }
@@ -241,8 +250,7 @@ impl<K: Kernel> State<K> {
                 }
                 Event::Tick => {
                     self.tick()?;
-                    let unclaimed = self.core.registry().has_unclaimed();
-                    let pause = if unclaimed { TICK_UNCLAIMED_MS } else { TICK_MS };
+                    let pause = if self.may_be_claimed() { TICK_UNCLAIMED_MS } else { TICK_MS };
                     next_tick = Instant::now() + Duration::from_millis(pause);
                 }
                 Event::Window(end) => {
@@ -253,6 +261,7 @@ impl<K: Kernel> State<K> {
                     // Notices may have been dropped: look at everything now and then.
                     let changes = self.tree.get_mut().scan();
                     self.all_changed(changes)?;
+                    self.take_in()?;
                     next_window = next_boundary(wall(), length);
                 }
             }
@@ -309,10 +318,17 @@ impl<K: Kernel> State<K> {
         match change {
             Change::Made { cgroup, path } => {
                 let recognised = cgroup::recognise(&path, &self.config.watch);
-                // What was there before is no bare runtime's unless the runtime says so.
-                let worth_waiting = !self.at_start && !self.config.runc_roots.is_empty();
-                if recognised.is_none() && (!worth_waiting || is_inner(&path)) {
-                    return Ok(());
+                let is_container = recognised.is_some();
+                if !is_container {
+                    if self.at_start || is_inner(&path) || self.config.runc_roots.is_empty() {
+                        return Ok(());
+                    }
+                    // A bare runtime may claim it when it has written its state; until then it only has a slot if it
+                    // has the name of a container in the making. A slot for the directory above one would hide it.
+                    self.bare_until = Instant::now() + Duration::from_millis(BARE_MS);
+                    if !self.is_in_the_making(&path) {
+                        return Ok(());
+                    }
                 }
                 let kept = self.kernel().kept(cgroup);
                 self.host.paths.insert(cgroup, path.clone());
@@ -327,6 +343,7 @@ impl<K: Kernel> State<K> {
                     _ => None,
                 };
                 let todos = self.core.gone(cgroup, last, wall(), &self.host);
+                self.turned_away.remove(&cgroup);
                 self.measures.remove(&cgroup);
                 self.mounts_told.retain(|(told, _)| *told != cgroup);
                 self.perform(todos)?;
@@ -334,6 +351,24 @@ impl<K: Kernel> State<K> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a bare runtime has made the directory of a container by a cgroup's name.
+    fn is_in_the_making(&self, path: &str) -> bool {
+        path.rsplit_once('/').is_some_and(|(_, leaf)| {
+            !leaf.is_empty() && self.config.runc_roots.iter().any(|root| root.join(leaf).is_dir())
+        })
+    }
+
+    /// Tries those again for which no slot was left.
+    fn take_in(&mut self) -> Result<(), RunError> {
+        if !self.core.registry().has_room() {
+            return Ok(());
+        }
+        let turned_away = std::mem::take(&mut self.turned_away);
+        turned_away
+            .into_iter()
+            .try_for_each(|(cgroup, path)| self.changed(Change::Made { cgroup, path }))
     }
 
     /// The counters of a container that ended; its sequences since the last window are not complete, and left out.
@@ -346,11 +381,15 @@ impl<K: Kernel> State<K> {
         read.map_err(|error| tracing::warn!(cause = %error, index, "last window not read")).ok()
     }
 
+    fn may_be_claimed(&self) -> bool {
+        self.core.registry().has_unclaimed() || Instant::now() < self.bare_until
+    }
+
     fn tick(&mut self) -> Result<(), RunError> {
         let now = wall();
         let todos = self.core.tick(now, &self.host);
         self.perform(todos)?;
-        if self.core.registry().has_unclaimed() {
+        if self.may_be_claimed() {
             self.claim_bare()?;
         }
         if self.asked.elapsed() >= Duration::from_millis(ASK_MS) {

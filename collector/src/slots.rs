@@ -28,6 +28,11 @@ impl Slots {
         self.free.pop_front()
     }
 
+    /// Whether one is free.
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// Gives an index back.
     pub fn release(&mut self, index: u32) {
         debug_assert!(!self.free.contains(&index), "an index is released once");

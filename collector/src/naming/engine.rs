@@ -95,7 +95,7 @@ struct Task {
 
 impl Task {
     async fn run(&mut self) -> Result<(), Done> {
-        let mut shelf = self.source.storage.clone().map(Shelf::new);
+        let mut stored = self.source.storage.clone().map(Shelf::new);
         loop {
             if let Some(socket) = self.source.socket.clone() {
                 let lost = match docker::events(&socket).await {
@@ -105,10 +105,10 @@ impl Task {
                     }
                     Err(error) => chain(&error),
                 };
-                self.note_lost(lost, shelf.as_ref().is_some_and(Shelf::exists)).await?;
+                self.note_lost(lost, stored.as_ref().is_some_and(Shelf::exists)).await?;
             }
-            match shelf.as_mut().filter(|shelf| shelf.exists()) {
-                Some(shelf) => self.through_storage(shelf).await?,
+            match stored.as_mut().filter(|stored| stored.exists()) {
+                Some(stored) => self.through_storage(stored).await?,
                 None => self.wait().await?,
             }
         }
@@ -181,23 +181,23 @@ impl Task {
     }
 
     /// Reads Podman's storage and event log until the socket answers.
-    async fn through_storage(&mut self, shelf: &mut Shelf) -> Result<(), Done> {
-        for id in shelf.list() {
-            self.describe(shelf, &id).await?;
+    async fn through_storage(&mut self, stored: &mut Shelf) -> Result<(), Done> {
+        for id in stored.list() {
+            self.describe(stored, &id).await?;
         }
         loop {
-            let waits = !shelf.waiting().is_empty();
+            let waits = !stored.waiting().is_empty();
             let pause = Duration::from_millis(if waits { LOG_HURRY_MS } else { LOG_MS });
             tokio::select! {
                 question = self.questions.recv() => {
                     let id = question.ok_or(Done)?;
-                    self.take(shelf).await?;
-                    self.describe(shelf, &id).await?;
+                    self.take(stored).await?;
+                    self.describe(stored, &id).await?;
                 }
                 () = sleep(pause) => {
-                    self.take(shelf).await?;
-                    for id in shelf.waiting() {
-                        self.describe(shelf, &id).await?;
+                    self.take(stored).await?;
+                    for id in stored.waiting() {
+                        self.describe(stored, &id).await?;
                     }
                     if self.told.is_closed() {
                         return Err(Done);
@@ -211,8 +211,8 @@ impl Task {
     }
 
     /// Tells what the event log says anew.
-    async fn take(&self, shelf: &mut Shelf) -> Result<(), Done> {
-        let happened = match shelf.happened() {
+    async fn take(&self, stored: &mut Shelf) -> Result<(), Done> {
+        let happened = match stored.happened() {
             Ok(happened) => happened,
             Err(error) => {
                 tracing::warn!(cause = chain(&error), "event log not read");
@@ -221,19 +221,19 @@ impl Task {
         };
         for happened in happened {
             match happened {
-                Happened::Changed(id) => self.describe(shelf, &id).await?,
+                Happened::Changed(id) => self.describe(stored, &id).await?,
                 Happened::Ended(id) => self.tell(Told::Ended(id)).await?,
                 Happened::Removed(id) => self.tell(Told::Removed(id)).await?,
                 Happened::Exec { container, .. } => {
-                    self.tell(Told::Exec(shelf.exec(&container))).await?;
+                    self.tell(Told::Exec(stored.exec(&container))).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn describe(&self, shelf: &mut Shelf, id: &str) -> Result<(), Done> {
-        match shelf.describe(id, wall()) {
+    async fn describe(&self, stored: &mut Shelf, id: &str) -> Result<(), Done> {
+        match stored.describe(id, wall()) {
             Answer::Complete(description) => self.tell(Told::Described(description)).await,
             Answer::NotYet => Ok(()),
             Answer::Absent => self.tell(Told::Absent(self.source.engine, id.into())).await,
