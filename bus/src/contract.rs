@@ -284,6 +284,13 @@ pub enum BusError {
     Closed,
 }
 
+impl BusError {
+    /// Whether the same may work later without anybody changing the request.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Storage { .. } | Self::Away { .. })
+    }
+}
+
 /// Topics with one order per partition, durable writes, and atomic steps from input to output.
 ///
 /// Handles are cheap to clone. Futures may be dropped at any time: a write whose future was dropped may still happen.

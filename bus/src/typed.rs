@@ -66,7 +66,12 @@ pub fn read_observation(record: &Record, verifier: &Verifier) -> Result<Observat
     Ok(observation)
 }
 
-/// A revision of an alert.
+/// Who published a record, as its header tells: `urn:bulkhead:` and the source.
+pub fn source(record: &Record) -> Option<&str> {
+    record.headers.text(header::SOURCE)?.strip_prefix("urn:bulkhead:")
+}
+
+/// A revision of an alert. The source is the room that publishes it.
 pub fn alert(alert: &Alert, source: &str) -> Outgoing {
     Outgoing {
         topic: Topic::Alerts,

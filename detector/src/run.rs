@@ -121,7 +121,7 @@ async fn read<B: Bus>(
     let mut tail = Tail::new(bus, Topic::Observations, number, from);
     loop {
         let batch = match tail.next().await {
-            Err(error) if passes(&error) => {
+            Err(error) if error.is_transient() => {
                 tracing::warn!(partition = number, error = %error, "cannot read observations, trying again");
                 sleep(RETRY).await;
                 continue;
@@ -154,7 +154,7 @@ async fn commit<B: Bus>(
                 partition.committed();
                 return Ok(());
             }
-            Err(error) if passes(&error) => {
+            Err(error) if error.is_transient() => {
                 tracing::error!(error = %error, outputs = outputs.len(), "cannot write alerts, trying again");
                 let pause = sleep(RETRY);
                 tokio::pin!(pause);
@@ -168,9 +168,4 @@ async fn commit<B: Bus>(
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Whether the same may work later.
-fn passes(error: &BusError) -> bool {
-    matches!(error, BusError::Full { .. } | BusError::Storage { .. } | BusError::Away { .. })
 }
