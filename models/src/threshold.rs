@@ -4,7 +4,7 @@
 //! windows pass without one (runs declustering, Leadbetter et al. 1983; Smith and Weissman 1994). The peaks of the
 //! held-out incidents over a level are fitted (`tail.rs`), and the threshold is where their rate meets the budget. An
 //! extrapolated threshold carries a 95 % interval; while fewer than [`PEAKS_TRUSTED`] incidents stand behind it, its upper
-//! 84 % limit is used instead of its middle, so that a short run errs towards silence and says so by its interval.
+//! 69 % limit (half a standard error) is used instead of its middle, so that a short run errs towards silence.
 
 use bulkhead_domain::score::{Score, Threshold};
 
@@ -16,6 +16,9 @@ const COUNTED_FROM: f64 = 12.0;
 
 /// Fitted incidents from which on the middle of the estimate is used.
 const PEAKS_TRUSTED: u64 = 50;
+
+/// Standard errors added to the middle until then.
+const CAUTION: f64 = 0.5;
 
 impl Calibrator {
     /// The peaks of the incidents at that level, in order of container and time.
@@ -51,7 +54,7 @@ impl Calibrator {
         let middle = tail.quantile(p);
         let error = tail.quantile_error(p);
         let interval = (middle - 1.96 * error).max(tail.level)..(middle + 1.96 * error);
-        let score = if tail.peaks < PEAKS_TRUSTED { middle + error } else { middle };
+        let score = if tail.peaks < PEAKS_TRUSTED { middle + CAUTION * error } else { middle };
         RawThreshold { score, extrapolated: true, interval: Some((interval.start, interval.end)) }
     }
 
