@@ -54,10 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub(crate) fn play(attended: &Attended) -> anyhow::Result<Closing> {
     let timeline = Timeline::start();
     let mut closing = Closing::default();
-    let before = leftovers::Snapshot::take()?;
     let played = siege::play(&timeline, attended, &mut closing);
     timeline.tell("end", "everything was taken down");
-    let left = before.left()?;
+    let left = leftovers::left()?;
     closing.row(
         "nothing stays behind",
         left.is_empty(),

@@ -1,8 +1,10 @@
-//! What is on the machine that a demo could leave behind.
+//! What a demo could leave behind on the machine, by the names that only this run gives.
+//!
+//! Namespaces, interfaces, cgroups and pins of the demo carry its process id; what other runs make meanwhile is theirs.
 
 use std::{
-    collections::BTreeSet,
     fs,
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -10,49 +12,46 @@ use std::{
 
 use bulkhead_tests::{command::output, requirement::cgroup2};
 
-/// What there is at one moment, by name.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Snapshot(BTreeSet<String>);
-
-impl Snapshot {
-    pub(crate) fn take() -> anyhow::Result<Self> {
-        let mut there = BTreeSet::new();
-        for (kind, directory) in [
-            ("namespace", "/run/netns".into()),
-            ("pin", "/sys/fs/bpf".into()),
-            ("interface", "/sys/class/net".into()),
-            ("cgroup", cgroup2().unwrap_or_default()),
-            ("directory", std::path::PathBuf::from("/var/tmp")),
-        ] {
-            for entry in fs::read_dir(directory).into_iter().flatten() {
-                let name = entry?.file_name().to_string_lossy().into_owned();
-                // A cgroup directory also holds the kernel's own files, which come and go with controllers.
-                if kind != "cgroup" || !name.contains('.') {
-                    there.insert(format!("{kind} {name}"));
-                }
-            }
+/// What is still there, after the kernel had time to take namespaces and interfaces down.
+pub(crate) fn left() -> anyhow::Result<Vec<String>> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let left = there()?;
+        if left.is_empty() || Instant::now() >= end {
+            return Ok(left);
         }
-        let routes = output(Command::new("ip").args(["-o", "route"]))?;
-        there.extend(routes.lines().map(|route| format!("route {}", route.trim())));
-        Ok(Self(there))
+        thread::sleep(Duration::from_millis(100));
     }
+}
 
-    /// What is there now and was not then, after the kernel had time to take namespaces and interfaces down.
-    pub(crate) fn left(&self) -> anyhow::Result<Vec<String>> {
-        let end = Instant::now() + Duration::from_secs(5);
-        loop {
-            let left = Self::take()?.beyond(self);
-            if left.is_empty() || Instant::now() >= end {
-                return Ok(left);
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+fn there() -> anyhow::Result<Vec<String>> {
+    let places: [(&str, PathBuf); 4] = [
+        ("namespace", "/run/netns".into()),
+        ("pin", "/sys/fs/bpf".into()),
+        ("interface", "/sys/class/net".into()),
+        ("cgroup", cgroup2().unwrap_or_default()),
+    ];
+    let mut there = Vec::new();
+    for (kind, directory) in places {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        there.extend(of_this_run(names).map(|name| format!("{kind} {name}")));
     }
+    let routes = output(Command::new("ip").args(["-o", "route"]))?;
+    there.extend(
+        of_this_run(routes.lines().map(str::to_owned)).map(|route| format!("route {route}")),
+    );
+    Ok(there)
+}
 
-    /// What is in this one and was not in the other.
-    fn beyond(&self, before: &Self) -> Vec<String> {
-        self.0.difference(&before.0).cloned().collect()
-    }
+/// The names that this process gave: its id in hexadecimal is in them, after a prefix of ours.
+fn of_this_run(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let id = format!("{:x}", std::process::id());
+    names.filter(move |name| {
+        ["bh-out-", "bho", "bhp", "bulkhead-"]
+            .iter()
+            .any(|prefix| name.contains(&format!("{prefix}{id}")))
+    })
 }
 
 #[cfg(test)]
@@ -60,10 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_added_is_left_behind() {
-        let set = |names: &[&str]| Snapshot(names.iter().map(|name| (*name).to_owned()).collect());
-        let left =
-            set(&["interface lo", "pin bulkhead"]).beyond(&set(&["interface lo", "namespace old"]));
-        assert_eq!(left, ["pin bulkhead"]);
+    fn what_another_run_made_is_not_left_by_this_one() {
+        let id = format!("{:x}", std::process::id());
+        let names =
+            ["lo".to_owned(), format!("bho{id}0"), "bho0".to_owned(), format!("bulkhead-{id}1")];
+        assert_eq!(of_this_run(names.into_iter()).count(), 2);
     }
 }

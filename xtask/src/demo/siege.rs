@@ -177,53 +177,43 @@ impl Acts<'_> {
             .shop
             .inject(replica, &attack.code(self.scene.intruder, &self.scene.siblings()))?;
 
-        let service = &*self.service;
+        let mut alert = Value::Null;
+        let (timeline, service) = (self.timeline, &*self.service);
         let flagged = self.attended.until(FLAGGED_MAX, || {
             let alerts = service.ask(&["alerts", "list"])?;
             let new = alerts.as_array().into_iter().flatten().find(|alert| {
                 alert["container_name"] == container.name.as_str()
                     && !known.contains(alert["id"].as_str().unwrap_or_default())
-                    && !measures_taken(alert).is_empty()
             });
-            Ok(new.cloned())
+            let Some(new) = new else { return Ok(None) };
+            if alert.is_null() {
+                timeline.tell("alert", new["title"].as_str().unwrap_or_default());
+                explanation(new).iter().for_each(|line| timeline::more(line));
+            }
+            alert = new.clone();
+            Ok((!measures_taken(new).is_empty()).then(|| began.elapsed().as_secs_f64()))
         })?;
-        let Some(alert) = flagged else {
-            let alerts = service.ask(&["alerts", "list"])?;
-            let why = alerts
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|alert| !known.contains(alert["id"].as_str().unwrap_or_default()))
-                .map_or("no alert".to_owned(), |alert| {
-                    format!(
-                        "alert {} about {}, response {}",
-                        alert["title"], alert["container_name"], alert["response"]
-                    )
-                });
-            self.closing.row(&format!("{name} is flagged and acted on"), false, &why);
+        let what = format!("{name} is flagged and acted on");
+        let Some(after) = flagged else {
+            let why = if alert.is_null() {
+                "no alert".to_owned()
+            } else {
+                format!("an alert without a measure: {}", alert["response"])
+            };
+            self.closing.row(&what, false, &why);
             return Ok(());
         };
-        let after = began.elapsed().as_secs_f64();
-        self.timeline.tell("alert", alert["title"].as_str().unwrap_or_default());
-        for line in explanation(&alert) {
-            timeline::more(&line);
-        }
+        let taken = measures_taken(&alert);
         let measures = self.measures()?;
-        let taken: Vec<_> = measures_taken(&alert);
         let measure = measures
             .iter()
             .find(|measure| taken.iter().any(|id| measure["measure"]["id"] == id.as_str()));
         let action = measure.map_or("a measure that has ended already".to_owned(), described);
         self.timeline.tell("measure", &format!("{action}, {after:.1} s after the attack began"));
-        let share = alert["contributions"][0]["share"].as_f64().unwrap_or(0.0);
-        self.closing.row(
-            &format!("{name} is flagged and acted on"),
-            share > 0.0,
-            &format!(
-                "{after:.1} s; {action}; mostly {}",
-                alert["contributions"][0]["subject"].as_str().unwrap_or("nothing")
-            ),
-        );
+        let first = &alert["contributions"][0];
+        let explained = first["share"].as_f64().is_some_and(|share| share > 0.0);
+        let subject = first["subject"].as_str().unwrap_or("nothing");
+        self.closing.row(&what, explained, &format!("{after:.1} s; {action}; mostly {subject}"));
         self.felt(attack, replica)
     }
 
