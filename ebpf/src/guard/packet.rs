@@ -2,9 +2,13 @@
 //!
 //! Packets from a denied peer are dropped too, so that established flows stop. A refused send returns EPERM to its
 //! caller. A socket keeps the cgroup that made it; where another task sends on it, datagrams are refused if either is
-//! denied. Streams leave in whatever context acknowledges arrive in, so there `current` says nothing.
+//! denied. Streams leave in whatever context acknowledgements arrive in, so there `current` says nothing: a stream that
+//! was connected before it was handed over is judged by its maker and, at connect, by its user.
 
-use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
+use aya_ebpf::{
+    bindings::__sk_buff, helpers::generated::bpf_sk_fullsock, macros::cgroup_skb,
+    programs::SkBuffContext,
+};
 use bulkhead_abi::slot::Slot;
 
 use crate::{
@@ -12,7 +16,8 @@ use crate::{
     verdict::{self, Asker, Peer},
 };
 
-const TCP: u8 = 6;
+/// `SOCK_STREAM`.
+const TYPE_STREAM: u32 = 1;
 
 /// Packets to containers' sockets.
 #[cgroup_skb(ingress)]
@@ -43,14 +48,29 @@ fn judge(skb: *mut __sk_buff, sent: bool) -> i32 {
     {
         return 0;
     }
-    if peer.protocol != TCP
-        && let Some(user) = user
+    if let Some(user) = user
+        && !is_stream(skb)
         && !maker.is_some_and(|maker| core::ptr::eq(maker, user))
         && drops(skb, user, &peer)
     {
         return 0;
     }
     1
+}
+
+/// Whether a stream's socket sent it; a raw socket may write the same packet.
+#[inline(always)]
+fn is_stream(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context of the program; null is checked before each use.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return false;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        // A socket that is not whole is a stream that begins or ends.
+        sk.is_null() || (*sk).type_ == TYPE_STREAM
+    }
 }
 
 #[inline(always)]

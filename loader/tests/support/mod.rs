@@ -10,6 +10,7 @@ pub mod actor;
 pub mod container;
 pub mod link;
 pub mod program;
+pub mod raw;
 pub mod standing;
 pub mod uring;
 pub mod watch;
