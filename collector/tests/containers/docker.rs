@@ -1,7 +1,6 @@
 //! Containers of a real Docker daemon on the real kernel.
 
-mod rig;
-
+use crate::rig::{Rig, Scene};
 use bulkhead_collector::naming::engine::Source;
 use bulkhead_domain::container::Engine;
 use bulkhead_domain::health::Condition;
@@ -13,7 +12,6 @@ use bulkhead_tests::engine::RunOptions;
 use bulkhead_tests::image::Image;
 use bulkhead_tests::requirement::{self, Need};
 use bulkhead_tests::scratch;
-use rig::{Rig, Scene};
 
 const NEEDS: [Need; 6] =
     [Need::Root, Need::Bpf, Need::Cgroup2, Need::Netns, Need::Docker, Need::Images];

@@ -1,9 +1,8 @@
 //! Containers without an engine: a bare runtime, and a cgroup below a watched parent.
 
-mod rig;
-
 use std::process::Command;
 
+use crate::rig::{OwnCgroup, Rig, Scene};
 use bulkhead_collector::naming::cgroup::Watch;
 use bulkhead_domain::container::Engine;
 use bulkhead_domain::inventory::LifeState;
@@ -13,7 +12,6 @@ use bulkhead_tests::image::Image;
 use bulkhead_tests::requirement::{self, Need};
 use bulkhead_tests::runc::Runc;
 use bulkhead_tests::scratch;
-use rig::{OwnCgroup, Rig, Scene};
 
 #[test]
 fn a_cgroup_below_a_watched_parent_is_a_container_by_its_path() {

@@ -1,7 +1,6 @@
 //! Containers of a real Podman on the real kernel: names, acts and windows come out right.
 
-mod rig;
-
+use crate::rig::{Rig, Scene};
 use bulkhead_collector::naming::engine::Source;
 use bulkhead_collector::naming::podman::Storage;
 use bulkhead_domain::container::Engine;
@@ -15,7 +14,6 @@ use bulkhead_tests::image::Image;
 use bulkhead_tests::podman::{Podman, PodmanOptions};
 use bulkhead_tests::requirement::{self, Need};
 use bulkhead_tests::scratch;
-use rig::{Rig, Scene};
 
 const NEEDS: [Need; 6] =
     [Need::Root, Need::Bpf, Need::Cgroup2, Need::Netns, Need::Podman, Need::Images];

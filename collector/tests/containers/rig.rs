@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_secs(1);
 
 /// A running collector; it ends when this is dropped.
-pub struct Rig {
+pub(crate) struct Rig {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     bus: Embedded,
@@ -55,20 +55,20 @@ impl Drop for Pins {
 }
 
 /// What to collect.
-pub struct Scene {
+pub(crate) struct Scene {
     /// The cgroup below which containers are, relative to the mount.
-    pub parent: String,
+    pub(crate) parent: String,
     /// Engines.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// Roots of bare runtimes.
-    pub runc_roots: Vec<PathBuf>,
+    pub(crate) runc_roots: Vec<PathBuf>,
     /// Watched parents and units.
-    pub watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Scene {
     /// Below this cgroup, with no engine.
-    pub fn below(parent: &str) -> Self {
+    pub(crate) fn below(parent: &str) -> Self {
         Self {
             parent: parent.into(),
             sources: Vec::new(),
@@ -85,7 +85,7 @@ fn clock() -> Timestamp {
 
 impl Rig {
     /// Starts a collector with a log of its own.
-    pub fn start(scene: Scene) -> Self {
+    pub(crate) fn start(scene: Scene) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the state");
         let state = directory.path().to_owned();
         let bus = Embedded::open(embedded::Config::new(state.join("log"), clock)).expect("a log");
@@ -93,7 +93,7 @@ impl Rig {
     }
 
     /// Ends the collector and starts another one on the same log and state.
-    pub fn restart(mut self, scene: Scene) -> Self {
+    pub(crate) fn restart(mut self, scene: Scene) -> Self {
         self.end();
         drop(self.pins.take());
         let directory = self.directory.take();
@@ -151,7 +151,7 @@ impl Rig {
     }
 
     /// Everything in the log of observations.
-    pub fn observations(&self) -> Vec<Observation> {
+    pub(crate) fn observations(&self) -> Vec<Observation> {
         let verifier = self.signer.verifier();
         self.records(Topic::Observations)
             .iter()
@@ -160,7 +160,7 @@ impl Rig {
     }
 
     /// The latest word of inventory about each container.
-    pub fn inventory(&self) -> Vec<InventoryRecord> {
+    pub(crate) fn inventory(&self) -> Vec<InventoryRecord> {
         let mut latest: Vec<InventoryRecord> = Vec::new();
         for record in self.records(Topic::Inventory) {
             let record = typed::read_inventory(&record).expect("it reads back");
@@ -189,7 +189,7 @@ impl Rig {
     /// # Panics
     ///
     /// When it does not come in time; what came instead is in the message.
-    pub fn wait_for<T>(&self, what: &str, find: impl Fn(&[Observation]) -> Option<T>) -> T {
+    pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&[Observation]) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             let observations = self.observations();
@@ -206,7 +206,7 @@ impl Rig {
     }
 
     /// Waits for a container's start.
-    pub fn started(&self, name: &str) -> Container {
+    pub(crate) fn started(&self, name: &str) -> Container {
         self.wait_for(&format!("the start of {name}"), |all| {
             all.iter().rev().find_map(|observation| match &observation.body {
                 Body::Started(container) if container.name == name => Some(container.clone()),
@@ -216,14 +216,14 @@ impl Rig {
     }
 
     /// Waits for an act of a container, in the words of its display.
-    pub fn act(&self, container: &Container, act: &str) -> Behaviour {
+    pub(crate) fn act(&self, container: &Container, act: &str) -> Behaviour {
         self.wait_for(act, |all| {
             behaviours(all, container).find(|behaviour| behaviour.act.to_string() == act).cloned()
         })
     }
 
     /// Waits for a window of a container that fits.
-    pub fn window(
+    pub(crate) fn window(
         &self,
         container: &Container,
         what: &str,
@@ -233,7 +233,7 @@ impl Rig {
     }
 
     /// Waits until inventory says that a container runs or not, and more about it.
-    pub fn in_inventory(
+    pub(crate) fn in_inventory(
         &self,
         engine_id: &str,
         state: LifeState,
@@ -256,7 +256,7 @@ impl Rig {
     }
 
     /// Ends the collector, and waits for its last words.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
@@ -274,7 +274,7 @@ impl Drop for Rig {
 }
 
 /// The behaviours of a container.
-pub fn behaviours<'a>(
+pub(crate) fn behaviours<'a>(
     all: &'a [Observation],
     container: &'a Container,
 ) -> impl Iterator<Item = &'a Behaviour> {
@@ -288,7 +288,7 @@ pub fn behaviours<'a>(
 }
 
 /// The windows of a container.
-pub fn windows<'a>(
+pub(crate) fn windows<'a>(
     all: &'a [Observation],
     container: &'a Container,
 ) -> impl Iterator<Item = &'a Window> {
@@ -326,11 +326,11 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// A cgroup of our own that is removed at the end.
-pub struct OwnCgroup(pub String);
+pub(crate) struct OwnCgroup(pub(crate) String);
 
 impl OwnCgroup {
     /// Makes one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!("bulkhead-{}", scratch::unique());
         let own = Self(name);
         std::fs::create_dir_all(own.path()).expect("a cgroup of our own");
@@ -338,7 +338,7 @@ impl OwnCgroup {
     }
 
     /// Its directory.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         cgroup2().expect("the requirement was checked").join(&self.0)
     }
 }
