@@ -103,7 +103,8 @@ pub async fn run<B: Bus>(
                     }
                 }
             }
-            query = queries.recv(), if asking => match query {
+            // Until the state is what the log's outputs tell of, nobody is shown less than was said.
+            query = queries.recv(), if asking && partitions.iter().all(Partition::is_rebuilt) => match query {
                 Some(query) => query.answer(&engine),
                 None => asking = false,
             },

@@ -51,6 +51,11 @@ impl Partition {
         self.position
     }
 
+    /// Whether everything whose outputs are in the log was read.
+    pub(super) fn is_rebuilt(&self) -> bool {
+        self.position >= self.committed
+    }
+
     /// Whether something was read since the last commit.
     pub(super) fn is_ahead(&self) -> bool {
         self.position > self.committed
