@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod detector;
+pub mod planner;
 
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
     let mut asker = None;
     if roles.contains(&Role::Detector) {
         asker = Some(detector::start(config, log.clone(), signer.verifier(), &mut tasks));
+    }
+    if roles.contains(&Role::Planner) {
+        planner::start(config, log.clone(), signer.clone(), &mut tasks);
     }
     if roles.contains(&Role::Api) {
         let detector = api::Detector(asker);
