@@ -90,11 +90,13 @@ pub struct Run {
     pub owner: u64,
     /// Calls so far.
     pub length: u64,
+    /// What `length` was when another task last looked: if it is so again, the owner sleeps, and loses the run.
+    pub noted: u64,
     /// The calls.
     pub calls: [u16; RUN_LENGTH],
 }
 
-const _: () = assert!(size_of::<Run>() == 16 + 512);
+const _: () = assert!(size_of::<Run>() == 24 + 512);
 
 /// Longest path or text that a call's record carries.
 pub const CALL_TEXT: usize = 108;

@@ -67,6 +67,9 @@ pub unsafe fn take(counter: *mut u64) -> u64 {
 pub unsafe fn replace(value: *mut u64, seen: u64, new: u64) -> bool {
     // SAFETY: the caller's.
     unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(value, seen, new).1
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+            value, seen, new,
+        )
+        .1
     }
 }

@@ -21,7 +21,7 @@ use bulkhead_abi::{
 
 use crate::{
     offsets, ring,
-    task::{self, TASK_CONTAINED, TASK_SETUP, Task},
+    task::{self, Hot, TASK_CONTAINED, TASK_SETUP, TASK_TRIED, Task},
 };
 
 /// Process counters by slot; element 0 counts for containers without a name.
@@ -68,7 +68,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let Some(task) = task::find(current) else { return 0 };
     // SAFETY: points into the running task's storage.
     let (slot, cgroup, flags, origin) =
-        unsafe { ((*task).slot, (*task).cgroup, (*task).flags, (*task).origin) };
+        unsafe { ((*task).hot.slot, (*task).cgroup, (*task).hot.flags, (*task).origin) };
     if flags & TASK_CONTAINED == 0 {
         return 0;
     }
@@ -80,11 +80,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         // The runtime executes its own sealed copy before it becomes the container's program.
         return 0;
     }
-    // SAFETY: as above. The registers begin anew: they belong to another program.
-    unsafe {
-        (*task).flags &= !TASK_SETUP;
-        (*task).calls = 0;
-    }
+    task::begin_program(current, task);
     let Some(counters) = counters(slot) else { return 0 };
     count_act!(counters, execs);
     count_act!(counters, acts);
@@ -173,6 +169,7 @@ fn has_socket_stdio(task: u64) -> bool {
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let parent: *mut core::ffi::c_void = ctx.arg(0);
     let child: *mut core::ffi::c_void = ctx.arg(1);
+    task::move_out(child);
     let Some(cgroup) = task::cgroup_of(child as u64) else { return 0 };
     let Some(leaf) = task::cgroup_id(cgroup) else { return 0 };
     let from = match task::find(parent) {
@@ -181,39 +178,49 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         None => None,
     };
     let inherited =
-        from.filter(|known| known.leaf == leaf && known.generation == task::control().0);
+        from.filter(|known| known.leaf == leaf && known.hot.generation == task::control().0);
     let value = match inherited {
-        Some(known) if known.flags & TASK_CONTAINED == 0 => return 0,
+        Some(known) if known.hot.flags & TASK_CONTAINED == 0 => return 0,
         Some(known) => Task {
-            origin: if known.flags & TASK_SETUP == 0 && known.origin != 0 {
+            origin: if known.hot.flags & TASK_SETUP == 0 && known.origin != 0 {
                 ORIGIN_SPAWNED
             } else {
                 known.origin
             },
-            calls: 0,
-            register: 0,
+            hot: Hot {
+                calls: 0,
+                register: 0,
+                rest: 0,
+                flags: known.hot.flags & !TASK_TRIED,
+                ..known.hot
+            },
             ..known
         },
         None => {
             let Some((id, slot)) = task::slot_of_cgroup(cgroup) else { return 0 };
             // The parent is inside as well, if not in the same directory: then the child was spawned, not entered.
             let spawned =
-                from.filter(|known| known.flags & TASK_CONTAINED != 0 && known.cgroup == id);
+                from.filter(|known| known.hot.flags & TASK_CONTAINED != 0 && known.cgroup == id);
             let (origin, setup) = match spawned {
-                Some(known) if known.flags & TASK_SETUP == 0 => (ORIGIN_SPAWNED, 0),
+                Some(known) if known.hot.flags & TASK_SETUP == 0 => (ORIGIN_SPAWNED, 0),
                 Some(known) => (known.origin, TASK_SETUP),
                 None => (task::arrival(id), TASK_SETUP),
             };
             Task {
-                register: 0,
+                hot: Hot {
+                    owner: 0,
+                    register: 0,
+                    generation: task::control().0,
+                    slot: slot.index,
+                    flags: TASK_CONTAINED | setup,
+                    calls: 0,
+                    rest: 0,
+                    pad: [0; 5],
+                },
                 cgroup: id,
                 leaf,
-                generation: task::control().0,
-                slot: slot.index,
-                flags: TASK_CONTAINED | setup,
                 origin,
-                calls: 0,
-                rest: 0,
+                pad: 0,
             }
         }
     };
@@ -223,8 +230,8 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     }
     let number: u32 = offsets::read(child as u64, offsets::TASK_PID::get()).unwrap_or(0);
     if number == pid_of(child as u64)
-        && value.flags & TASK_SETUP == 0
-        && let Some(counters) = counters(value.slot)
+        && value.hot.flags & TASK_SETUP == 0
+        && let Some(counters) = counters(value.hot.slot)
     {
         count_act!(counters, forks);
     }
@@ -235,9 +242,10 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let ended: *mut core::ffi::c_void = ctx.arg(0);
+    task::move_out(ended);
     let Some(state) = task::find(ended) else { return 0 };
     // SAFETY: points into a live task storage.
-    let (slot, flags) = unsafe { ((*state).slot, (*state).flags) };
+    let (slot, flags) = unsafe { ((*state).hot.slot, (*state).hot.flags) };
     let number: u32 = offsets::read(ended as u64, offsets::TASK_PID::get()).unwrap_or(0);
     if flags & TASK_CONTAINED != 0
         && flags & TASK_SETUP == 0
@@ -274,10 +282,10 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     unsafe {
         task::place(state, leaf, Some((id, slot)));
-        (*state).generation = task::control().0;
+        (*state).hot.generation = task::control().0;
         if came_from != id {
             (*state).origin = task::arrival(id);
-            (*state).flags |= TASK_SETUP;
+            (*state).hot.flags |= TASK_SETUP;
         }
     }
     if came_from == id {

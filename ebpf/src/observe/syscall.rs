@@ -25,7 +25,7 @@ use crate::{
     atomic, offsets,
     process::{self, count_act},
     ring,
-    task::{self, TASK_SETUP, Task},
+    task::{self, Hot, TASK_SETUP},
 };
 
 /// Counts per container and CPU.
@@ -86,26 +86,18 @@ macro_rules! global {
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let current = task::current();
     let (generation, half) = task::control();
-    let task = match task::find(current) {
-        // SAFETY: points into the running task's storage.
-        Some(task) if unsafe { (*task).generation } == generation => task,
-        _ => {
-            task::settle(generation);
-            let Some(task) = task::find(current) else { return 0 };
-            task
-        }
-    };
-    // SAFETY: as above.
-    let (slot, flags) = unsafe { ((*task).slot, (*task).flags) };
+    let Some(hot) = task::hot(current, generation) else { return 0 };
+    // SAFETY: the running task's own state.
+    let (slot, flags) = unsafe { ((*hot).slot, (*hot).flags) };
     if slot == 0 || flags & TASK_SETUP != 0 {
         return 0;
     }
     let number: u64 = ctx.arg(1);
     let foreign = is_foreign(current);
     let call = if number < CALLS as u64 { number as u32 } else { u32::MAX };
-    count(slot, task, call, foreign, half);
+    count(slot, hot, call, foreign, half);
     if foreign || (call as usize) < CALLS && is_watched(call) {
-        act(&ctx, slot, task, number as u32, foreign);
+        act(&ctx, slot, number as u32, foreign);
     }
     0
 }
@@ -137,7 +129,7 @@ const REST: u32 = 256;
 
 /// The histogram, the bigram, the 6-gram and the run.
 #[inline(always)]
-fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
+fn count(slot: u32, hot: *mut Hot, call: u32, foreign: bool, half: u32) {
     let Some(counters) = CALL_COUNTERS.get_ptr_mut(slot) else { return };
     if call == u32::MAX {
         // SAFETY: this CPU's own element, preemption is off.
@@ -145,28 +137,28 @@ fn count(slot: u32, task: *mut Task, call: u32, foreign: bool, half: u32) {
         return;
     }
     let symbol = if foreign { call | CALLS as u32 } else { call };
-    // SAFETY: `counters` is this CPU's own element; `task` is the running task's; indexes are masked to the arrays.
+    // SAFETY: `counters` is this CPU's own element; `hot` is the running task's; indexes are masked to the arrays.
     unsafe {
         *(&raw mut (*counters).calls)
             .cast::<u64>()
             .add(mask::<{ 2 * CALLS as u32 - 1 }>(symbol.into())) += 1;
-        let before = (*task).register;
-        let calls = (*task).calls;
+        let before = (*hot).register;
+        let calls = (*hot).calls;
         let register = shift(before, symbol);
-        (*task).register = register;
+        (*hot).register = register;
         if calls != 0 {
             pair(counters, bigram_key(before as u32, symbol));
         }
         if calls < 5 {
-            (*task).calls = calls + 1;
+            (*hot).calls = calls + 1;
         } else {
             mark(slot, half, bucket(register));
         }
-        let rest = (*task).rest;
+        let rest = (*hot).rest;
         if rest != 0 {
-            (*task).rest = rest - 1;
+            (*hot).rest = rest - 1;
         } else {
-            sample(slot, task, symbol);
+            sample(slot, hot, symbol);
         }
     }
 }
@@ -229,28 +221,32 @@ unsafe fn claim(place: *mut Bigram, key: u64) -> bool {
     }
 }
 
-/// Adds the call to the container's run, if this thread fills it or nobody does; else lets the task rest.
+/// Adds the call to the container's run, if this thread fills it, or nobody does, or who does sleeps; else lets the task
+/// rest.
 ///
 /// # Safety
 ///
-/// `task` points into the running task's storage.
+/// `hot` is the running task's own.
 #[inline(always)]
-unsafe fn sample(slot: u32, task: *mut Task, symbol: u32) {
+unsafe fn sample(slot: u32, hot: *mut Hot, symbol: u32) {
     let Some(run) = RUNS.get_ptr_mut(slot) else { return };
     // SAFETY: the caller's, and a live element; one owner at a time writes the run, by its thread id.
     unsafe {
         let owner = &raw mut (*run).owner;
         let owned_by = owner.read_volatile();
         let me = bpf_get_current_pid_tgid();
-        if owned_by == RUN_FREE {
-            if !atomic::replace(owner, RUN_FREE, me) {
-                (*task).rest = REST;
+        if owned_by != me {
+            let length = (*run).length;
+            let sleeps = (*run).noted == length;
+            if owned_by == RUN_FULL
+                || (owned_by != RUN_FREE && !sleeps)
+                || !atomic::replace(owner, owned_by, me)
+            {
+                (*run).noted = length;
+                (*hot).rest = REST;
                 return;
             }
             (*run).length = 0;
-        } else if owned_by != me {
-            (*task).rest = REST;
-            return;
         }
         let length = (*run).length;
         if length < RUN_LENGTH as u64 {
@@ -260,7 +256,7 @@ unsafe fn sample(slot: u32, task: *mut Task, symbol: u32) {
         }
         if length + 1 >= RUN_LENGTH as u64 {
             owner.write_volatile(RUN_FULL);
-            (*task).rest = REST;
+            (*hot).rest = REST;
         }
     }
 }
@@ -277,7 +273,7 @@ const CLONE_NEW: u64 = 0x7e02_0000;
 
 /// Reports a call that is an act: once an epoch, within the quota, and counted otherwise.
 #[inline(never)]
-fn act(ctx: &RawTracePointContext, slot: u32, task: *mut Task, number: u32, foreign: bool) {
+fn act(ctx: &RawTracePointContext, slot: u32, number: u32, foreign: bool) {
     let regs: u64 = ctx.arg(0);
     let at = if foreign { 2 } else { 0 };
     let offset = |i: u64| {
@@ -328,8 +324,11 @@ fn act(ctx: &RawTracePointContext, slot: u32, task: *mut Task, number: u32, fore
         shown = [arguments[0] & CLONE_NEW, 0];
         hash = shown[0];
     }
+    let current = task::current();
+    let Some(known) = task::find(current) else { return };
     // SAFETY: points into the running task's storage.
-    let (cgroup, uid) = unsafe { ((*task).cgroup, process::effective_uid(task::current() as u64)) };
+    let cgroup = unsafe { (*known).cgroup };
+    let uid = process::effective_uid(current as u64);
     let counters = process::counters(slot);
     let Some(counters) = counters else { return };
     count_act!(counters, acts);

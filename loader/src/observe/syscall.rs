@@ -256,7 +256,7 @@ impl Syscalls {
         let run = self.runs.get(&slot, 0).map_err(map)?.0;
         let length = (run.length as usize).min(RUN_LENGTH);
         if length > 0 {
-            let free = Run { owner: RUN_FREE, length: 0, calls: [0; RUN_LENGTH] };
+            let free = Run { owner: RUN_FREE, length: 0, noted: 0, calls: [0; RUN_LENGTH] };
             self.runs.set(slot, Plain(free), 0).map_err(map)?;
         }
         Ok(run.calls[..length].to_vec())
