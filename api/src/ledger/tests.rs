@@ -1,3 +1,5 @@
+//! What the ledger promises.
+
 use super::*;
 use crate::fixture::{alert, container, deny};
 

@@ -1,3 +1,5 @@
+//! What the configuration promises.
+
 use super::*;
 
 /// The configuration of a file, fragments and variables.

@@ -1,3 +1,5 @@
+//! What the collector's core promises.
+
 use super::*;
 use crate::naming::description::Description;
 use crate::naming::workload::Place;
