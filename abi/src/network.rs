@@ -62,7 +62,7 @@ pub struct Flow {
     pub retries: u64,
     /// Boot time (ns) of the first packet or attempt.
     pub first_ns: u64,
-    /// Boot time (ns) of the last packet or attempt.
+    /// Boot time (ns) of the last packet or attempt, to within a second.
     pub last_ns: u64,
     /// Epoch in which the flow's act was last reported; 0 for never.
     pub epoch: u64,
@@ -73,7 +73,9 @@ pub struct Flow {
     /// Port of `routed`.
     pub routed_port: u16,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: u16,
+    /// When `last_ns` was written, in the kernel's coarse ticks: reading the clock for each packet would cost more.
+    pub touched: u32,
 }
 
 const _: () = assert!(size_of::<Flow>() == 128);

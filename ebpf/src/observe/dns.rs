@@ -5,12 +5,12 @@
 //! the port as asked, and any port of that address counts as a resolver besides. Names inside are hostile and are not
 //! looked at here.
 //!
-//! `cgroup_skb` in both directions, as in `network`, after its programs: they mark the sockets that talk to a resolver, so
-//! that any other packet costs one look-up. Kernel 5.8.
+//! `cgroup_skb` programs in both directions, not attached: those of `network` go on here by a tail call when a packet
+//! belongs to a resolver's flow, so that any other packet pays nothing. Kernel 5.8.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_ANY},
-    btf_maps::LruHashMap,
+    btf_maps::{LruHashMap, ProgramArray},
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
     macros::{btf_map, cgroup_skb},
     programs::SkBuffContext,
@@ -27,8 +27,8 @@ use bulkhead_abi::{
 use crate::{
     atomic,
     network::{
-        Peer, Place, RESOLVER_PORT, SOCKET_RESOLVER, Socket, TCP, UDP, count, counters_of,
-        describe, find_socket, place_of_packet, read_header,
+        Peer, Place, RESOLVER_PORT, Socket, TCP, UDP, count, counters_of, describe, find_socket,
+        place_of_packet, read_header,
     },
     ring,
 };
@@ -51,6 +51,27 @@ struct Message {
 /// Epoch in which a message was last reported. Losing an entry only reports its message again.
 #[btf_map]
 static DNS_SEEN: LruHashMap<Message, u64, 4096> = LruHashMap::new();
+
+/// The program below for packets received. Two arrays: programs of one must share their direction (6.18).
+#[btf_map]
+static DNS_INGRESS: ProgramArray<1> = ProgramArray::new();
+
+/// The program below for packets sent.
+#[btf_map]
+static DNS_EGRESS: ProgramArray<1> = ProgramArray::new();
+
+/// Goes on with this subject's program, and does not come back; comes back if the loader has not put it there.
+#[inline(always)]
+pub(crate) fn go_on(ctx: &SkBuffContext, sent: bool) {
+    // SAFETY: nothing is left to do, and nothing to drop, in the program that calls.
+    unsafe {
+        if sent {
+            DNS_EGRESS.tail_call(ctx, 0);
+        } else {
+            DNS_INGRESS.tail_call(ctx, 0);
+        }
+    }
+}
 
 /// Answers.
 #[cgroup_skb(ingress)]
@@ -81,10 +102,7 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
     }
     let socket = find_socket(sk)?;
     // SAFETY: points into a live socket storage.
-    let (flags, connected, asked) = unsafe { ((*socket).flags, (*socket).peer, (*socket).asked) };
-    if flags & SOCKET_RESOLVER == 0 {
-        return None;
-    }
+    let (connected, asked) = unsafe { ((*socket).peer, (*socket).asked) };
     let header = read_header(skb, sent)?;
     // A question leaves for where translation sends it: then what was asked tells the resolver. An answer comes from
     // the resolver as asked.

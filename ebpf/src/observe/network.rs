@@ -28,5 +28,5 @@ pub(crate) use self::{
     header::{TCP, UDP, read as read_header},
     place::{Place, of_packet as place_of_packet},
     report::describe,
-    socket::{SOCKET_RESOLVER, Socket, find as find_socket},
+    socket::{Socket, find as find_socket},
 };

@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, fs::File, os::fd::AsFd};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData},
-    programs::{CgroupAttachMode, Program},
+    maps::{Array, HashMap, MapData, ProgramArray},
+    programs::{CgroupAttachMode, CgroupSkb, Program},
 };
 use bulkhead_abi::network::{
     FLOWS_PER_SLOT_MAX, Flow as RawFlow, FlowKey as RawKey, NetworkCounters,
@@ -37,9 +37,8 @@ unsafe impl aya::Pod for Plain<RawKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<NetworkCounters> {}
 
-/// The programs of this subject, in the order in which the kernel runs those of one hook: the packets' programs mark the
-/// sockets that the DNS programs look at.
-const PROGRAMS: [&str; 13] = [
+/// The programs that are attached.
+const PROGRAMS: [&str; 11] = [
     "observe_create",
     "observe_bind4",
     "observe_bind6",
@@ -51,9 +50,11 @@ const PROGRAMS: [&str; 13] = [
     "observe_sendmsg6",
     "observe_egress",
     "observe_ingress",
-    "observe_dns_egress",
-    "observe_dns_ingress",
 ];
+
+/// The programs that those for packets go on with, and the map that each is found in.
+const CONTINUATIONS: [(&str, &str); 2] =
+    [("DNS_EGRESS", "observe_dns_egress"), ("DNS_INGRESS", "observe_dns_ingress")];
 
 /// How long a crowded container's flow may be idle (ns): three windows of the default step.
 pub const CROWDED_IDLE_NS: u64 = 15_000_000_000;
@@ -63,6 +64,8 @@ pub struct Network {
     counters: Array<MapData, Plain<NetworkCounters>>,
     flows: HashMap<MapData, Plain<RawKey>, Plain<RawFlow>>,
     removed: Array<MapData, u64>,
+    // The kernel empties such a map once nobody in user space holds it.
+    _continuations: Vec<ProgramArray<MapData>>,
 }
 
 impl Network {
@@ -71,6 +74,10 @@ impl Network {
     /// Programs of one hook run in the order of attachment; those attached before these tell them whether they refused a
     /// call. So guards come first.
     pub fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<Self, ObserveError> {
+        let mut continuations = Vec::new();
+        for (map, name) in CONTINUATIONS {
+            continuations.push(go_on(ebpf, map, name)?);
+        }
         for name in PROGRAMS {
             let program =
                 ebpf.program_mut(name).ok_or(ObserveError::MissingProgram { program: name })?;
@@ -84,6 +91,7 @@ impl Network {
             counters: take("NETWORK")?.try_into().map_err(map("NETWORK"))?,
             flows: take("FLOWS")?.try_into().map_err(map("FLOWS"))?,
             removed: take("FLOWS_REMOVED")?.try_into().map_err(map("FLOWS_REMOVED"))?,
+            _continuations: continuations,
         })
     }
 
@@ -167,6 +175,23 @@ impl Network {
         let before = self.removed.get(&slot, 0).map_err(map)?;
         self.removed.set(slot, before + 1, 0).map_err(map)
     }
+}
+
+/// Loads a program that others go on with, and puts it where they look.
+fn go_on(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    name: &'static str,
+) -> Result<ProgramArray<MapData>, ObserveError> {
+    let wrong = |source| ObserveError::Map { map, source };
+    let mut array: ProgramArray<MapData> =
+        ebpf.take_map(map).ok_or(ObserveError::MissingMap { map })?.try_into().map_err(wrong)?;
+    let program = ebpf.program_mut(name).ok_or(ObserveError::MissingProgram { program: name })?;
+    let failed = |source| ObserveError::Attach { program: name, source };
+    let program: &mut CgroupSkb = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    array.set(0, program.fd().map_err(failed)?, 0).map_err(wrong)?;
+    Ok(array)
 }
 
 fn attach(program: &mut Program, cgroup: &File) -> Result<(), aya::programs::ProgramError> {

@@ -178,7 +178,7 @@ fn attempt(
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let key = flow::outbound(place.slot, act.protocol, &act.peer);
-    let flow = flow::find_or_make(&key, counters, now).map(|(flow, _)| flow);
+    let flow = flow::find_or_make(&key, counters).map(|(flow, _)| flow);
     let refused = act.flags & NETWORK_REFUSED != 0;
     if refused {
         count!(counters, refused, 1);
@@ -188,7 +188,7 @@ fn attempt(
         if refused {
             count_flow!(flow, refused, 1);
         }
-        flow::touch(flow, now);
+        flow::touch(flow);
     }
     report(place, counters, flow, Some(socket), act, now);
 }

@@ -100,10 +100,10 @@ fn bound(sk: *mut bpf_sock) -> Option<()> {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     // The flow with nobody stands for the port itself; ports that the kernel chose share one.
     let key = flow::inbound(place.slot, protocol, &Peer::NONE, if ephemeral { 0 } else { port });
-    let flow = flow::find_or_make(&key, counters, now).map(|(flow, _)| flow);
+    let flow = flow::find_or_make(&key, counters).map(|(flow, _)| flow);
     if let Some(flow) = flow {
         count_flow!(flow, attempts, 1);
-        flow::touch(flow, now);
+        flow::touch(flow);
     }
     let act = Act {
         kind: act::BIND,

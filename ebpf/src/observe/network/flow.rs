@@ -1,8 +1,11 @@
 //! The table of flows: bounded per container, so that one container's scan never pushes out another's flows.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
     macros::btf_map,
 };
 use bulkhead_abi::{
@@ -42,7 +45,8 @@ static EMPTY: Flow = Flow {
     unreported: 0,
     routed: [0; 16],
     routed_port: 0,
-    pad: [0; 6],
+    pad: 0,
+    touched: 0,
 };
 
 /// The port of resolvers.
@@ -136,8 +140,8 @@ pub(crate) fn inbound(slot: u32, protocol: u8, peer: &Peer, local_port: u16) -> 
 
 /// The flow of that key, if there is one.
 #[inline(always)]
-pub(crate) fn find(key: &FlowKey) -> Option<*mut Flow> {
-    FLOWS.get_ptr_mut(key)
+pub(crate) fn find(key: &FlowKey) -> Option<NonNull<Flow>> {
+    FLOWS.get_ptr_mut(key).and_then(NonNull::new)
 }
 
 /// The flow of that key, made if there is room for it; with whether this call made it.
@@ -145,8 +149,7 @@ pub(crate) fn find(key: &FlowKey) -> Option<*mut Flow> {
 pub(crate) fn find_or_make(
     key: &FlowKey,
     counters: *mut NetworkCounters,
-    now: u64,
-) -> Option<(*mut Flow, bool)> {
+) -> Option<(NonNull<Flow>, bool)> {
     if let Some(flow) = find(key) {
         return Some((flow, false));
     }
@@ -165,7 +168,7 @@ pub(crate) fn find_or_make(
     if inserted {
         count!(counters, flows_made, 1);
         // SAFETY: `flow` points into a live map value; only its maker writes this field.
-        unsafe { core::ptr::addr_of_mut!((*flow).first_ns).write_volatile(now) };
+        unsafe { (&raw mut (*flow.as_ptr()).first_ns).write_volatile(bpf_ktime_get_boot_ns()) };
     }
     Some((flow, inserted))
 }
@@ -174,21 +177,32 @@ pub(crate) fn find_or_make(
 macro_rules! count_flow {
     ($flow:expr, $field:ident, $amount:expr) => {
         // SAFETY: the table gave the pointer, and map values live until the program ends.
-        unsafe { $crate::atomic::add(::core::ptr::addr_of_mut!((*$flow).$field), $amount) }
+        unsafe { $crate::atomic::add(::core::ptr::addr_of_mut!((*$flow.as_ptr()).$field), $amount) }
     };
 }
 pub(crate) use count_flow;
 
+/// Timer ticks that one coarse tick has: 64 ms to 640 ms, by the kernel's `CONFIG_HZ`.
+const COARSE_SHIFT: u32 = 6;
+
 /// Notes when a flow was last used.
 #[inline(always)]
-pub(crate) fn touch(flow: *mut Flow, now: u64) {
+pub(crate) fn touch(flow: NonNull<Flow>) {
+    let flow = flow.as_ptr();
     // SAFETY: the table gave the pointer. A lost race leaves a time that is as true.
-    unsafe { core::ptr::addr_of_mut!((*flow).last_ns).write_volatile(now) };
+    unsafe {
+        let tick = (bpf_jiffies64() >> COARSE_SHIFT) as u32;
+        if (&raw const (*flow).touched).read_volatile() != tick {
+            (&raw mut (*flow).touched).write_volatile(tick);
+            (&raw mut (*flow).last_ns).write_volatile(bpf_ktime_get_boot_ns());
+        }
+    }
 }
 
 /// Notes where address translation sent a flow's packets.
 #[inline(always)]
-pub(crate) fn route(flow: *mut Flow, peer: &Peer) {
+pub(crate) fn route(flow: NonNull<Flow>, peer: &Peer) {
+    let flow = flow.as_ptr();
     // SAFETY: the table gave the pointer. A race of two destinations leaves one of them.
     unsafe {
         core::ptr::addr_of_mut!((*flow).routed).write_unaligned(peer.bytes());

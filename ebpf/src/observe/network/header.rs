@@ -52,6 +52,74 @@ fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
 /// Reads a packet's headers; `None` when it is no IP packet or too short to be one.
 #[inline(always)]
 pub(crate) fn read(skb: *mut __sk_buff, sent: bool) -> Option<Header> {
+    let mut header = match usual(skb, sent) {
+        Some(header) => header,
+        None => any(skb, sent)?,
+    };
+    // SAFETY: the context of the program.
+    let (length, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
+    header.segments = u64::from(segments.max(1));
+    // Each further segment has headers of its own.
+    header.bytes = u64::from(length) + (header.segments - 1) * u64::from(header.payload);
+    Some(header)
+}
+
+/// The usual packet, read in place: TCP or UDP, without IP options, extensions or fragments.
+#[inline(always)]
+fn usual(skb: *mut __sk_buff, sent: bool) -> Option<Header> {
+    // SAFETY: the context of the program.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    // UDP over IPv4 is the shortest.
+    if data + 28 > end {
+        return None;
+    }
+    // SAFETY: every read below is within the bound checked before it; the verifier sees to that.
+    unsafe {
+        let at = |offset: usize| (data + offset) as *const u8;
+        let version = at(0).read();
+        if version == 0x45 {
+            let protocol = at(9).read();
+            // More fragments, or not the first one.
+            if u16::from_be(at(6).cast::<u16>().read_unaligned()) & 0x3fff != 0 {
+                return None;
+            }
+            let address = at(if sent { 16 } else { 12 }).cast::<u32>().read_unaligned();
+            let mut header = Header::of(Peer::v4(address, 0), protocol);
+            header.set_ports(at(20).cast::<[u16; 2]>().read_unaligned(), sent);
+            if protocol == UDP {
+                header.payload = 28;
+                return Some(header);
+            }
+            if protocol != TCP || data + 40 > end {
+                return None;
+            }
+            header.payload = 20 + u32::from(at(32).read() >> 4) * 4;
+            header.tcp = at(33).read();
+            return Some(header);
+        }
+        if version >> 4 != 6 || data + 48 > end {
+            return None;
+        }
+        let protocol = at(6).read();
+        let address = at(if sent { 24 } else { 8 }).cast::<[u32; 4]>().read_unaligned();
+        let mut header = Header::of(Peer { address, port: 0 }, protocol);
+        header.set_ports(at(40).cast::<[u16; 2]>().read_unaligned(), sent);
+        if protocol == UDP {
+            header.payload = 48;
+            return Some(header);
+        }
+        if protocol != TCP || data + 60 > end {
+            return None;
+        }
+        header.payload = 40 + u32::from(at(52).read() >> 4) * 4;
+        header.tcp = at(53).read();
+        Some(header)
+    }
+}
+
+/// Any packet, read through the helper, which finds bytes that are not in place too.
+#[inline(always)]
+fn any(skb: *mut __sk_buff, sent: bool) -> Option<Header> {
     let version = load::<u8>(skb, 0)?;
     let (mut header, transport, first) = match version >> 4 {
         4 => v4(skb, sent, version)?,
@@ -61,10 +129,7 @@ pub(crate) fn read(skb: *mut __sk_buff, sent: bool) -> Option<Header> {
     let mut end = transport;
     if first && (header.protocol == TCP || header.protocol == UDP) {
         // Source port, destination port, big-endian; both protocols begin with them.
-        let ports = load::<[u16; 2]>(skb, transport)?;
-        let (local, remote) = if sent { (ports[0], ports[1]) } else { (ports[1], ports[0]) };
-        header.local_port = u16::from_be(local);
-        header.remote.port = u16::from_be(remote);
+        header.set_ports(load::<[u16; 2]>(skb, transport)?, sent);
         if header.protocol == TCP {
             let word = load::<[u8; 2]>(skb, transport + 12)?;
             end += u32::from(word[0] >> 4) * 4;
@@ -74,12 +139,22 @@ pub(crate) fn read(skb: *mut __sk_buff, sent: bool) -> Option<Header> {
         }
     }
     header.payload = end;
-    // SAFETY: the context of the program.
-    let (length, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
-    header.segments = u64::from(segments.max(1));
-    // Each further segment has headers of its own.
-    header.bytes = u64::from(length) + (header.segments - 1) * u64::from(end);
     Some(header)
+}
+
+impl Header {
+    #[inline(always)]
+    fn of(remote: Peer, protocol: u8) -> Self {
+        Self { remote, local_port: 0, protocol, tcp: 0, payload: 0, segments: 1, bytes: 0 }
+    }
+
+    /// Takes the source and destination port, as in the packet.
+    #[inline(always)]
+    fn set_ports(&mut self, ports: [u16; 2], sent: bool) {
+        let (local, remote) = if sent { (ports[0], ports[1]) } else { (ports[1], ports[0]) };
+        self.local_port = u16::from_be(local);
+        self.remote.port = u16::from_be(remote);
+    }
 }
 
 /// The IPv4 header: what it says, where the transport begins, and whether that is in this fragment.
@@ -88,15 +163,7 @@ fn v4(skb: *mut __sk_buff, sent: bool, version: u8) -> Option<(Header, u32, bool
     let protocol = load::<u8>(skb, 9)?;
     let fragment = u16::from_be(load::<u16>(skb, 6)?) & 0x1fff;
     let address = load::<u32>(skb, if sent { 16 } else { 12 })?;
-    let header = Header {
-        remote: Peer::v4(address, 0),
-        local_port: 0,
-        protocol,
-        tcp: 0,
-        payload: 0,
-        segments: 1,
-        bytes: 0,
-    };
+    let header = Header::of(Peer::v4(address, 0), protocol);
     Some((header, u32::from(version & 0x0f) * 4, fragment == 0))
 }
 
@@ -125,14 +192,6 @@ fn v6(skb: *mut __sk_buff, sent: bool) -> Option<(Header, u32, bool)> {
             _ => break,
         }
     }
-    let header = Header {
-        remote: Peer { address, port: 0 },
-        local_port: 0,
-        protocol,
-        tcp: 0,
-        payload: 0,
-        segments: 1,
-        bytes: 0,
-    };
+    let header = Header::of(Peer { address, port: 0 }, protocol);
     Some((header, offset, first))
 }

@@ -3,13 +3,15 @@
 //! Not seen here, because they never reach `cgroup_skb`: `AF_PACKET` frames, tunnels' outer packets, and what the kernel
 //! answers by itself (echo replies, resets of closed ports, TIME_WAIT acknowledgements).
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
+    bindings::bpf_sock,
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_sk_fullsock},
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use bulkhead_abi::network::{DIRECTION_OUTBOUND, FlowKey, NetworkCounters, act};
+use bulkhead_abi::network::{DIRECTION_OUTBOUND, Flow, FlowKey, NetworkCounters, act};
 
 use super::{
     counters::{self, count},
@@ -19,9 +21,10 @@ use super::{
     report::{Act, report},
     socket::{
         self, ROLE_ACCEPTED, ROLE_CLIENT, ROLE_LISTENER, ROLE_NEW, ROLE_SERVER, SOCKET_BOUND,
-        SOCKET_REQUESTED, SOCKET_RESOLVER, Socket,
+        SOCKET_REQUESTED, Socket,
     },
 };
+use crate::dns;
 
 /// `BPF_TCP_SYN_SENT`: asked, not answered yet.
 const STATE_SYN_SENT: u32 = 2;
@@ -35,14 +38,14 @@ const EPHEMERAL_MIN: u16 = 32_768;
 /// Packets to containers' sockets.
 #[cgroup_skb(ingress)]
 pub fn observe_ingress(ctx: SkBuffContext) -> i32 {
-    let _ = observe(ctx.skb.skb, false);
+    let _ = observe(&ctx, false);
     1
 }
 
 /// Packets from containers' sockets.
 #[cgroup_skb(egress)]
 pub fn observe_egress(ctx: SkBuffContext) -> i32 {
-    let _ = observe(ctx.skb.skb, true);
+    let _ = observe(&ctx, true);
     1
 }
 
@@ -59,7 +62,8 @@ struct Belongs {
 }
 
 #[inline(always)]
-fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
+fn observe(ctx: &SkBuffContext, sent: bool) -> Option<()> {
+    let skb = ctx.skb.skb;
     // SAFETY: the context of the program; the kernel checks the pointer's use.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
     if sk.is_null() {
@@ -95,9 +99,7 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
     } else {
         of_datagram(socket, place, &header, sent)
     };
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    let found = flow::find_or_make(&belongs.key, counters, now);
+    let found = flow::find_or_make(&belongs.key, counters);
     if belongs.key.direction == DIRECTION_OUTBOUND && sent {
         count!(counters, bytes_out_initiated, header.bytes);
     }
@@ -113,7 +115,7 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
                 count_flow!(flow, packets_in, header.segments);
                 count_flow!(flow, bytes_in, header.bytes);
             }
-            flow::touch(flow, now);
+            flow::touch(flow);
             made
         }
         None => {
@@ -142,11 +144,13 @@ fn observe(skb: *mut __sk_buff, sent: bool) -> Option<()> {
             local_port: header.local_port,
             peer: belongs.peer,
         };
+        // SAFETY: no preconditions.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
         report(place, counters, flow, Some(socket), &act, now);
     }
     if belongs.key.direction == DIRECTION_OUTBOUND && belongs.peer.is_resolver() {
-        // SAFETY: points into a live socket storage.
-        unsafe { (*socket).flags |= SOCKET_RESOLVER };
+        // A program of its own: one of both sizes is beyond what older kernels verify.
+        dns::go_on(ctx, sent);
     }
     Some(())
 }
@@ -210,7 +214,7 @@ fn outcome(
     sk: *mut bpf_sock,
     socket: *mut Socket,
     counters: *mut NetworkCounters,
-    flow: Option<*mut bulkhead_abi::network::Flow>,
+    flow: Option<NonNull<Flow>>,
     header: &Header,
     sent: bool,
 ) {

@@ -1,5 +1,7 @@
 //! Puts acts into the ring: each once per epoch, within the container's quota, and every other one counted by cause.
 
+use core::ptr::NonNull;
+
 use bulkhead_abi::{
     network::{
         Actor, Flow, NETWORK_CREATOR, NETWORK_NO_PROCESS, NETWORK_PASSED, NetworkCounters,
@@ -35,7 +37,7 @@ pub(crate) struct Act {
 pub(crate) fn report(
     place: Place,
     counters: *mut NetworkCounters,
-    flow: Option<*mut Flow>,
+    flow: Option<NonNull<Flow>>,
     socket: Option<*mut Socket>,
     act: &Act,
     now: u64,
@@ -62,7 +64,7 @@ pub(crate) fn report(
         (*record).header =
             Header { kind: KIND_NETWORK, slot: place.slot, cgroup: place.cgroup, time_ns: now };
         (*record).count = match flow {
-            Some(flow) => atomic::take(&raw mut (*flow).unreported),
+            Some(flow) => atomic::take(&raw mut (*flow.as_ptr()).unreported),
             None => 1,
         };
         (*record).peer = act.peer.bytes();
@@ -106,10 +108,10 @@ pub(crate) fn describe(place: Place, socket: Option<*mut Socket>, actor: *mut Ac
 
 /// Whether nobody reported this flow's act in this epoch yet; the one who is told so reports it.
 #[inline(always)]
-fn first_in_epoch(flow: *mut Flow, epoch: u64) -> bool {
+fn first_in_epoch(flow: NonNull<Flow>, epoch: u64) -> bool {
     // SAFETY: `flow` points into a live map value.
     unsafe {
-        let reported = &raw mut (*flow).epoch;
+        let reported = &raw mut (*flow.as_ptr()).epoch;
         let before = reported.read_volatile();
         before != epoch && atomic::replace(reported, before, epoch)
     }

@@ -35,9 +35,6 @@ pub(crate) const SOCKET_BOUND: u8 = 1 << 2;
 /// It was bound to port 0, so that the kernel chooses.
 pub(crate) const SOCKET_EPHEMERAL: u8 = 1 << 3;
 
-/// It talks to a resolver.
-pub(crate) const SOCKET_RESOLVER: u8 = 1 << 4;
-
 /// Value of the socket storage.
 #[repr(C)]
 pub(crate) struct Socket {
