@@ -128,6 +128,10 @@ const _: () = assert!(size_of::<Lease>() == 16);
 pub struct Shape {
     /// Mask, its bytes in network order.
     pub mask: [u64; 2],
+    /// All ones where the port counts, 0 where it is wild.
+    pub port_mask: u16,
+    /// All ones where the protocol counts, 0 where it is wild.
+    pub protocol_mask: u8,
     /// Prefix length of the mapped address.
     pub prefix: u8,
     /// `WILD_*`.
@@ -135,7 +139,7 @@ pub struct Shape {
     /// 1 while in use.
     pub live: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Shape>() == 24);

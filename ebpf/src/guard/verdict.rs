@@ -6,8 +6,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use bulkhead_abi::{
     guard::{
-        Hits, LeaseKey, NODE_ALL, NODE_UNRESOLVED, SHAPES_MAX, Scope, ScopeKey, WILD_PORT,
-        WILD_PROTOCOL, list, scope, step,
+        Hits, LeaseKey, NODE_ALL, NODE_UNRESOLVED, SHAPES_MAX, Scope, ScopeKey, list, scope, step,
     },
     slot::{FLAG_UNRESOLVED, Slot},
 };
@@ -130,8 +129,8 @@ pub extern "C" fn guard_probe(id: u64, question: u64, shapes: u64, upper: u64, l
         let key = LeaseKey {
             id,
             address: [upper & shape.mask[0], lower & shape.mask[1]],
-            port: if shape.wild & WILD_PORT != 0 { 0 } else { question as u16 },
-            protocol: if shape.wild & WILD_PROTOCOL != 0 { 0 } else { (question >> 16) as u8 },
+            port: question as u16 & shape.port_mask,
+            protocol: (question >> 16) as u8 & shape.protocol_mask,
             prefix: shape.prefix,
             scope: (question >> 40) as u8,
             list: (question >> 32) as u8,

@@ -253,10 +253,12 @@ impl Allocator<'_> {
     fn index(&mut self, peers: &PeerPattern) -> Result<usize, Full> {
         let shape = Shape {
             mask: words(mask(peers.prefix).to_be_bytes()),
+            port_mask: if peers.port.is_some() { u16::MAX } else { 0 },
+            protocol_mask: if peers.protocol.is_some() { u8::MAX } else { 0 },
             prefix: peers.prefix,
             wild: wild(peers),
             live: 1,
-            pad: [0; 5],
+            pad: [0; 2],
         };
         let same = |shapes: &Shapes| shapes.iter().position(|s| *s == shape);
         let index = same(&self.target).or_else(|| same(self.current)).or_else(|| {

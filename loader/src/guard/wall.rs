@@ -53,7 +53,8 @@ fn name(ifindex: u32) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
-/// Attaches both programs anew: an interface's number may have been another's, whose dead link is still pinned.
+/// Attaches both programs where they are not yet. A pin says nothing about that: an interface's number may have been
+/// another's, whose dead link is still pinned.
 pub(super) fn attach(pins: &Path, ifindex: u32) -> Result<(), GuardError> {
     let interface = name(ifindex)
         .map_err(|source| GuardError::Netlink { what: "find the container's interface", source })?;
@@ -66,7 +67,16 @@ pub(super) fn attach(pins: &Path, ifindex: u32) -> Result<(), GuardError> {
         let mut program = SchedClassifier::from_pin(pins.join(name)).map_err(failed)?;
         // First in line, or a program before it could let pass what this one drops.
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(&interface, direction, options).map_err(failed)?;
+        let id = match program.attach_with_options(&interface, direction, options) {
+            Ok(id) => id,
+            // It stands there already, by the link that is pinned.
+            Err(ProgramError::SyscallError(e))
+                if e.io_error.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                continue;
+            }
+            Err(source) => return Err(failed(source)),
+        };
         let link = program.take_link(id).map_err(failed)?;
         let link = FdLink::try_from(link)
             .map_err(|source| GuardError::Link { program: name.into(), source })?;
