@@ -188,7 +188,9 @@ impl Acts<'_> {
             let Some(new) = new else { return Ok(None) };
             if alert.is_null() {
                 timeline.tell("alert", new["title"].as_str().unwrap_or_default());
-                explanation(new).iter().for_each(|line| timeline::more(line));
+                for line in explanation(new) {
+                    timeline::more(&line);
+                }
             }
             alert = new.clone();
             Ok((!measures_taken(new).is_empty()).then(|| began.elapsed().as_secs_f64()))
@@ -412,9 +414,7 @@ fn described(measure: &Value) -> String {
     let inner = &measure["measure"];
     let action = match &inner["action"] {
         Value::String(word) => word.clone(),
-        action => action["deny"]
-            .as_str()
-            .map_or_else(|| format!("deny {}", action["deny"]), |peer| format!("deny {peer}")),
+        action => format!("deny {}", peer(&action["deny"])),
     };
     let whom: Vec<_> =
         measure["containers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -423,6 +423,20 @@ fn described(measure: &Value) -> String {
         .unwrap_or(0)
         .saturating_sub(inner["created"].as_u64().unwrap_or(0));
     format!("{action} for {} s on {}", Duration::from_nanos(span).as_secs(), whom.join(", "))
+}
+
+/// A peer as a person writes it: prefix, port and protocol where they matter.
+fn peer(peer: &Value) -> String {
+    let mut text = peer["prefix"].as_str().unwrap_or("?").to_owned();
+    if let Some(port) = peer["port"].as_u64() {
+        text =
+            if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") };
+    }
+    if let Some(protocol) = peer["protocol"].as_str() {
+        text.push('/');
+        text.push_str(protocol);
+    }
+    text
 }
 
 /// How the visitors fared in the last five seconds.
@@ -467,10 +481,10 @@ mod tests {
                 "measure": { "action": action, "created": 0, "expires": 30_000_000_000_u64 } }))
         };
         assert_eq!(measure(json!("quarantine")), "quarantine for 30 s on shop-2");
-        assert_eq!(
-            measure(json!({ "deny": "203.0.113.2" })),
-            "deny 203.0.113.2 for 30 s on shop-2"
-        );
+        let deny = json!({ "deny": { "prefix": "203.0.113.2", "port": 443, "protocol": "tcp" } });
+        assert_eq!(measure(deny), "deny 203.0.113.2:443/tcp for 30 s on shop-2");
+        let deny = json!({ "deny": { "prefix": "2001:db8::/32", "port": null, "protocol": null } });
+        assert_eq!(measure(deny), "deny 2001:db8::/32 for 30 s on shop-2");
     }
 
     #[test]
