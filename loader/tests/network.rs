@@ -12,7 +12,7 @@ use std::{
 
 use bulkhead_loader::observe::network::{Direction, Known, NetworkAct};
 use support::{
-    container::{run, start},
+    container::{Cgroup, run, start},
     link::{INSIDE, INSIDE6, Link, PEER, PEER6},
     watch::Watch,
 };
@@ -434,6 +434,69 @@ fn a_slot_begins_anew_once_it_is_forgotten() {
         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&[], address(PEER, 9000)).unwrap()
     });
     server.join().unwrap();
+}
+
+#[test]
+fn what_a_container_does_before_it_is_named_is_reported_under_its_cgroup() {
+    let Some(mut watch) = Watch::open("network") else { return };
+    let link = Link::new();
+    let cgroup = watch.unnamed("new");
+    let server = udp_server(&link, 9000, 0);
+    let mut client = start(&cgroup, Some(&link.inside()), |voice| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect(address(PEER, 9000)).unwrap();
+        for _ in 0..3 {
+            socket.send(&[1]).unwrap();
+        }
+        voice.ready();
+        // Until it has been named.
+        voice.wait();
+        for _ in 0..4 {
+            socket.send(&[1]).unwrap();
+        }
+        socket.send(&[]).unwrap();
+    });
+    client.wait_ready();
+    let event = watch.act(0, NetworkAct::Connect);
+    assert_eq!((event.cgroup, event.peer), (cgroup.id(), Some(address(PEER, 9000))));
+    let slot = watch.claim(&cgroup);
+    client.go_on();
+    client.wait();
+    assert_eq!(server.join().unwrap(), 7);
+    let (key, flow) = watch.flow(slot, Direction::Outbound, UDP);
+    assert_eq!((key.peer_port, flow.packets_out), (9000, 5), "from its naming on");
+    assert!(watch.acts(slot).is_empty(), "the act was reported already");
+}
+
+#[test]
+fn a_connection_older_than_the_observer_is_told_by_its_ports() {
+    if !bulkhead_tests::requirement::met("network", &support::watch::NEEDS) {
+        return;
+    }
+    let root = Cgroup::root("old");
+    let cgroup = root.child("a");
+    let link = Link::new();
+    let server = tcp_server(&link, 443, 1, 100);
+    let mut client = start(&cgroup, Some(&link.inside()), |voice| {
+        let mut stream = TcpStream::connect(address(PEER, 443)).unwrap();
+        stream.write_all(&[1; 50]).unwrap();
+        voice.ready();
+        voice.wait();
+        stream.write_all(&[1; 70]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap()
+    });
+    client.wait_ready();
+    let mut watch = Watch::over(root);
+    let slot = watch.claim(&cgroup);
+    client.go_on();
+    client.wait();
+    server.join().unwrap();
+    let (key, flow) = watch.flow(slot, Direction::Outbound, TCP);
+    assert_eq!((key.peer.to_string().as_str(), key.peer_port), (PEER, 443));
+    assert_eq!(flow.bytes_out, 70 + flow.packets_out * TCP4_SEGMENT);
+    assert_eq!(flow.bytes_in, 100 + flow.packets_in * TCP4_SEGMENT);
+    assert_eq!((flow.attempts, flow.established), (0, 0));
 }
 
 #[test]

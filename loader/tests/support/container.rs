@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::{fd::FromRawFd as _, unix::fs::MetadataExt as _},
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -69,7 +69,7 @@ pub struct Done {
 #[derive(Debug)]
 pub struct Running {
     pid: libc::pid_t,
-    output: fs::File,
+    line: UnixStream,
 }
 
 impl Running {
@@ -78,17 +78,22 @@ impl Running {
         self.pid.unsigned_abs()
     }
 
-    /// Reads one byte that the work wrote by [`ready`]: it is as far as it says.
+    /// Reads one byte that the work wrote by [`Voice::ready`]: it is as far as it says.
     pub fn wait_ready(&mut self) {
         let mut byte = [0];
-        self.output.read_exact(&mut byte).expect("the work says that it is ready before it ends");
+        self.line.read_exact(&mut byte).expect("the work says that it is ready before it ends");
         assert_eq!(byte, *b"!", "the work said something else first");
+    }
+
+    /// Lets [`Voice::wait`] return.
+    pub fn go_on(&mut self) {
+        self.line.write_all(b"!").expect("the work listens");
     }
 
     /// Waits for its end.
     pub fn wait(mut self) -> Done {
         let mut said = String::new();
-        self.output.read_to_string(&mut said).expect("the pipe holds text");
+        self.line.read_to_string(&mut said).expect("what was said is text");
         let mut status = 0;
         // SAFETY: waits for a child of this process that nobody else waits for.
         let waited = unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
@@ -98,14 +103,19 @@ impl Running {
     }
 }
 
-/// Tells whoever started this work how far it is.
+/// Speaks with whoever started this work.
 #[derive(Debug)]
-pub struct Voice(fs::File);
+pub struct Voice(UnixStream);
 
 impl Voice {
     /// Lets [`Running::wait_ready`] return.
     pub fn ready(&mut self) {
         self.0.write_all(b"!").expect("the test listens");
+    }
+
+    /// Waits for [`Running::go_on`].
+    pub fn wait(&mut self) {
+        self.0.read_exact(&mut [0]).expect("the test goes on");
     }
 }
 
@@ -115,19 +125,15 @@ pub fn start<T: std::fmt::Debug>(
     netns: Option<&Path>,
     work: impl FnOnce(&mut Voice) -> T,
 ) -> Running {
-    let mut pipe = [0; 2];
-    // SAFETY: an array of two, as the call wants.
-    assert_eq!(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    let (near, far) = UnixStream::pair().expect("sockets can be made");
     // SAFETY: the child runs ordinary code on a copy of this one thread; the allocator survives forks, and the work
     // takes no lock that another thread could have held.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "cannot fork");
-    // SAFETY: each end is owned once in each process.
-    let (read, write) = unsafe { (fs::File::from_raw_fd(pipe[0]), fs::File::from_raw_fd(pipe[1])) };
     if pid != 0 {
-        return Running { pid, output: read };
+        return Running { pid, line: near };
     }
-    let mut voice = Voice(write);
+    let mut voice = Voice(far);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         enter(cgroup, netns);
         format!("{:?}", work(&mut voice))

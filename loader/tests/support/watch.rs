@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_abi::{network::NetworkCounters, slot::Slot};
+use bulkhead_abi::{
+    network::NetworkCounters,
+    slot::{FLAG_UNRESOLVED, Slot},
+};
 use bulkhead_loader::observe::{
     Config, Event, Observer,
     dns::DnsEvent,
@@ -14,6 +17,9 @@ use super::container::Cgroup;
 
 /// How long to wait for what must come; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What observing containers needs of the machine.
+pub const NEEDS: [Need; 4] = [Need::Root, Need::Bpf, Need::Cgroup2, Need::Netns];
 
 /// An observer, and what it has reported so far.
 pub struct Watch {
@@ -28,22 +34,40 @@ pub struct Watch {
 impl Watch {
     /// Attaches one, or says why this machine cannot.
     pub fn open(group: &str) -> Option<Self> {
-        if !met(group, &[Need::Root, Need::Bpf, Need::Cgroup2, Need::Netns]) {
+        if !met(group, &NEEDS) {
             return None;
         }
-        let root = Cgroup::root("net");
+        Some(Self::over(Cgroup::root("net")))
+    }
+
+    /// Attaches one to a cgroup in which processes may run already.
+    pub fn over(root: Cgroup) -> Self {
         let config = Config { cgroup_root: root.path().into(), pin_dir: None, slots_max: 64 };
         let observer = Observer::load(&config).expect("this machine loads programs");
-        Some(Self { root, observer, network: Vec::new(), dns: Vec::new(), claimed: 0 })
+        Self { root, observer, network: Vec::new(), dns: Vec::new(), claimed: 0 }
     }
 
     /// Makes a container: a cgroup with a slot. Returns the slot's index with it.
     pub fn container(&mut self, name: &str) -> (Cgroup, u32) {
         let cgroup = self.root.child(name);
+        let slot = self.claim(&cgroup);
+        (cgroup, slot)
+    }
+
+    /// Makes a container that no engine has named yet, as the guards enter it.
+    pub fn unnamed(&mut self, name: &str) -> Cgroup {
+        let cgroup = self.root.child(name);
+        let slot = Slot { flags: FLAG_UNRESOLVED, ..Slot::default() };
+        self.observer.claim_slot(cgroup.id(), slot).expect("the map has room");
+        cgroup
+    }
+
+    /// Gives a cgroup a slot, and returns its index.
+    pub fn claim(&mut self, cgroup: &Cgroup) -> u32 {
         self.claimed += 1;
         let slot = Slot { index: self.claimed, ..Slot::default() };
         self.observer.claim_slot(cgroup.id(), slot).expect("the map has room");
-        (cgroup, self.claimed)
+        self.claimed
     }
 
     /// Counters of a container.
