@@ -204,7 +204,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
             let (origin, setup) = match spawned {
                 Some(known) if known.hot.flags & TASK_SETUP == 0 => (ORIGIN_SPAWNED, 0),
                 Some(known) => (known.origin, TASK_SETUP),
-                None => (task::arrival(id), TASK_SETUP),
+                None => (task::arrival(id, pid_of(child as u64)), TASK_SETUP),
             };
             Task {
                 hot: Hot {
@@ -284,7 +284,7 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         task::place(state, leaf, Some((id, slot)));
         (*state).hot.generation = task::control().0;
         if came_from != id {
-            (*state).origin = task::arrival(id);
+            (*state).origin = task::arrival(id, pid_of(moved as u64));
             (*state).hot.flags |= TASK_SETUP;
         }
     }

@@ -9,7 +9,8 @@ use aya_ebpf::{
     },
     btf_maps::{Array, LruHashMap},
     helpers::generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_storage_get,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
+        bpf_task_storage_get,
     },
     macros::btf_map,
 };
@@ -98,7 +99,7 @@ static mut CONTROL: Control = Control { generation: 1, half: 0 };
 #[unsafe(no_mangle)]
 static mut MOVES: u64 = 0;
 
-/// Cgroups that have had a first process; the next one from outside entered.
+/// First process of each cgroup that had one; the next one from outside entered.
 #[btf_map]
 static STARTED: LruHashMap<u64, u32, 4096> = LruHashMap::new();
 
@@ -237,7 +238,17 @@ pub(crate) fn settle(generation: u32) -> u32 {
     let found = slots::of_current();
     // SAFETY: `task` points into the running task's own storage.
     unsafe {
+        let (before, came_from) = ((*task).leaf, (*task).cgroup);
         place(task, leaf, found);
+        // A thread that was moved along with its process: one event stood for all of them.
+        if let Some((cgroup, _)) = found
+            && before != 0
+            && before != leaf
+            && came_from != cgroup
+        {
+            (*task).origin = arrival(cgroup, (bpf_get_current_pid_tgid() >> 32) as u32);
+            (*task).hot.flags |= TASK_SETUP;
+        }
         (*task).hot.generation = generation;
         (*task).hot.flags |= TASK_TRIED;
         if let Some(hot) = resident(identity(current)) {
@@ -343,15 +354,17 @@ pub(crate) unsafe fn place(task: *mut Task, leaf: u64, found: Option<(u64, Slot)
     }
 }
 
-/// How a task that comes from outside a container came to be in it: as its first process, or later.
+/// How a task that comes from outside a container came to be in it: with its first process, or later.
 #[inline(always)]
-pub(crate) fn arrival(cgroup: u64) -> u32 {
+pub(crate) fn arrival(cgroup: u64, pid: u32) -> u32 {
     // SAFETY: copied out at once.
-    if unsafe { STARTED.get(cgroup) }.is_some() {
-        ORIGIN_ENTERED
-    } else {
-        let _ = STARTED.insert(cgroup, 1, 0);
-        ORIGIN_STARTED
+    match unsafe { STARTED.get(cgroup) }.copied() {
+        Some(first) if first == pid => ORIGIN_STARTED,
+        Some(_) => ORIGIN_ENTERED,
+        None => {
+            let _ = STARTED.insert(cgroup, pid, 0);
+            ORIGIN_STARTED
+        }
     }
 }
 
