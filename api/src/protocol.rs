@@ -234,8 +234,12 @@ pub struct ServiceStatus {
     pub measures: u64,
     /// When the latest observation of an agent was seen; `None` before the first.
     pub last_observation: Option<Timestamp>,
-    /// What was lost on the way, by cause.
-    pub lost: BTreeMap<String, u64>,
+    /// Records that the detector has absorbed since the controller started.
+    pub records: u64,
+    /// Records that it refused because their producer had published them before.
+    pub duplicates: u64,
+    /// Why the log takes no writes; `None` while it does.
+    pub log_error: Option<String>,
 }
 
 /// An answer.

@@ -95,8 +95,8 @@ pub struct Service<S, B> {
     pub clock: fn() -> Timestamp,
     /// Draws the nonce of a manual measure.
     pub nonce: fn() -> u128,
-    /// What was lost on the way to the log, by cause.
-    pub lost: Box<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>,
+    /// Whether the log takes writes; the reason when it does not.
+    pub health: Box<dyn Fn() -> Result<(), BusError> + Send + Sync>,
 }
 
 impl<S: State, B: Bus> Handler for Service<S, B> {
@@ -186,7 +186,9 @@ impl<S: State, B: Bus> Service<S, B> {
             open_alerts: ledger.alerts().filter(|a| !a.closed).count() as u64,
             measures: ledger.measures(now).len() as u64,
             last_observation: view.workloads.iter().map(|w| w.last).max(),
-            lost: (self.lost)(),
+            records: view.records,
+            duplicates: view.duplicates,
+            log_error: (self.health)().err().map(|error| error.to_string()),
         }))
     }
 

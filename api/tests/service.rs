@@ -1,6 +1,5 @@
 //! The service over its real socket and a real log: who may do what, what is answered, and what ends up in the log.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +136,7 @@ fn serve(groups: Groups) -> Running {
 }
 
 async fn run(path: &Path, groups: Groups, bus: Embedded, bound: &std::sync::mpsc::Sender<()>) {
-    let shared = Arc::new(Shared::default());
+    let (shared, log) = (Arc::new(Shared::default()), bus.clone());
     let trust = Trust { verifier: signer().verifier(), cluster: "local".into() };
     for topic in FOLLOWED {
         tokio::spawn(follow::partition(bus.clone(), topic, 0, trust.clone(), Arc::clone(&shared)));
@@ -156,7 +155,7 @@ async fn run(path: &Path, groups: Groups, bus: Embedded, bound: &std::sync::mpsc
         writer: Writer::new(bus, signer(), EventId { producer: 9, epoch: 1, sequence: 0 }),
         clock,
         nonce: || 42,
-        lost: Box::new(BTreeMap::new),
+        health: Box::new(move || log.health()),
     };
     let server = Server::bind(path, groups).unwrap();
     bound.send(()).unwrap();

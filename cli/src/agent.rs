@@ -4,6 +4,7 @@
 //! before the first record is published. Either role may be played alone.
 
 mod collector;
+mod enforcer;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,9 @@ pub async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
     let bus = Client::new(config.paths.bus_socket());
     let (stopping, told) = watch::channel(());
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    if roles.contains(&Role::Enforcer) {
+        enforcer::start(config, &cgroups, bus.clone(), stopped(told.clone()), &mut tasks)?;
+    }
     if roles.contains(&Role::Collector) {
         collector::start(config, &cgroups, bus.clone(), stopped(told.clone()), &mut tasks)?;
     }

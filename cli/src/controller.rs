@@ -48,8 +48,7 @@ pub async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<()> {
     }
     if roles.contains(&Role::Api) {
         let detector = api::Detector(asker);
-        let lost = Box::new(Default::default);
-        api::start(config, log.clone(), signer.clone(), detector, lost, &mut tasks).await?;
+        api::start(config, log.clone(), signer.clone(), detector, &mut tasks).await?;
     }
     tracing::info!(state = %config.paths.controller_state().display(), "controller runs");
     let failed = tokio::select! {

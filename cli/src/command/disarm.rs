@@ -37,6 +37,7 @@ pub fn run(global: &Global, args: &Disarm) -> Result<Outcome, Failure> {
         .into());
     }
     let ended: Vec<MeasureId> = ended.into_iter().map(MeasureId).collect();
+    crate::names::disarmed(&config, &ended)?;
     let disarmed = Disarmed { service_told: tell(&config, &ended), ended };
     output::show(global.output, &disarmed, || text(&disarmed));
     Ok(Outcome::Done)

@@ -67,7 +67,7 @@ pub fn run(global: &Global) -> Result<Outcome, Failure> {
         Ok((status, measures)) => (Some(status), measures, None),
         Err(error) => (None, Vec::new(), Some(error.to_string())),
     };
-    let mut names: HashMap<u64, Measure> = HashMap::new();
+    let mut names: HashMap<u64, Measure> = crate::names::from_ledger(&config);
     names.extend(known.into_iter().map(|m| (m.id.0, m)));
     let guards = match Guard::open(&config.paths.pins) {
         Ok(guard) => Some(guards(&config.paths, &guard, &names)?),
@@ -189,10 +189,8 @@ fn text(status: &Status, paths: &Paths) -> String {
             format!("service    {}\n", printable(error.as_deref().unwrap_or("not reached"), 300))
         }
     };
-    if let Some(service) = &status.service {
-        for (cause, count) in &service.lost {
-            text.push_str(&format!("lost       {count} by {}\n", printable(cause, 60)));
-        }
+    if let Some(error) = status.service.as_ref().and_then(|s| s.log_error.as_ref()) {
+        text.push_str(&format!("log        takes no writes: {}\n", printable(error, 300)));
     }
     let Some(guards) = &status.guards else {
         text.push_str(&format!(

@@ -1,6 +1,5 @@
 //! The API's side of the wiring: its ledger follows the log, its reads ask the detector, its writes go into the log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,7 +8,7 @@ use bulkhead_api::server::Server;
 use bulkhead_api::service::{Identity, Service, Shared};
 use bulkhead_api::state::State;
 use bulkhead_api::writer::Writer;
-use bulkhead_bus::{Bus, Signer};
+use bulkhead_bus::{Bus as _, Embedded, Signer};
 use bulkhead_detector::query::Asker;
 use bulkhead_domain::view::{BaselineView, EngineView};
 use bulkhead_domain::workload::hash64;
@@ -33,16 +32,12 @@ impl State for Detector {
     }
 }
 
-/// Counts of what was lost on the way to the log, asked for at each `status`.
-pub type Lost = Box<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>;
-
 /// Binds the socket and starts what serves it.
-pub async fn start<B: Bus>(
+pub async fn start(
     config: &Config,
-    bus: B,
+    bus: Embedded,
     signer: Signer,
     detector: Detector,
-    lost: Lost,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let epoch = bulkhead_collector::epoch::next(&config.paths.controller_state())?;
@@ -59,6 +54,7 @@ pub async fn start<B: Bus>(
             });
         }
     }
+    let log = bus.clone();
     let service = Service {
         state: detector,
         identity: Identity {
@@ -73,7 +69,7 @@ pub async fn start<B: Bus>(
         writer: Writer::new(bus, signer, first_id(config, epoch)),
         clock: output::now,
         nonce,
-        lost,
+        health: Box::new(move || log.health()),
     };
     tasks.spawn(async move {
         server.run(Arc::new(service)).await;
