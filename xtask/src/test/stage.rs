@@ -86,7 +86,48 @@ impl Stage {
     }
 
     /// Runs the stage. `built` carries the test programs from the build to the stages that run them.
-    pub(crate) fn run(self, built: &mut Option<Built>) -> Verdict {
+    pub(crate) fn run(self, built: &mut Option<Result<Built, String>>) -> Verdict {
+        match self {
+            Self::Fmt => held(fmt()),
+            Self::Tidy => tidy::check().map_or_else(
+                |error| Verdict::failed(format!("{error:#}")),
+                |broken| {
+                    if broken.is_empty() { Verdict::one() } else { Verdict::all_failed(broken) }
+                },
+            ),
+            Self::Ebpf => match crate::build::kernel_programs() {
+                Err(error) if error.is::<Refusal>() => Verdict::LeftOut(format!("{error:#}")),
+                result => held(result),
+            },
+            Self::Clippy => held(clippy()),
+            Self::Build => match build_once(built) {
+                Ok(_) => Verdict::one(),
+                Err(error) => Verdict::failed(error.clone()),
+            },
+            Self::Doc => "doc",
+            Self::Kernel => "kernel",
+            Self::Containers => "containers",
+            Self::Demo => "demo",
+        }
+    }
+
+    pub(crate) const fn purpose(self) -> &'static str {
+        match self {
+            Self::Fmt => "the code is formatted",
+            Self::Tidy => "the walls between the rooms and the house rules hold",
+            Self::Ebpf => "the programs that run in the kernel build",
+            Self::Clippy => "the lints have nothing to say",
+            Self::Build => "every program and every test builds",
+            Self::Unit => "tests that run as any user",
+            Self::Doc => "the examples in the documentation run",
+            Self::Kernel => "programs in this machine's kernel",
+            Self::Containers => "the whole, on real containers",
+            Self::Demo => "an application learns, is attacked, and is protected",
+        }
+    }
+
+    /// Runs the stage. `built` carries the test programs from the build to the stages that run them.
+    pub(crate) fn run(self, built: &mut Option<Result<Built, String>>) -> Verdict {
         match self {
             Self::Fmt => held(fmt()),
             Self::Tidy => tidy::check().map_or_else(
@@ -111,7 +152,7 @@ impl Stage {
             Self::Unit => programs(built, Kind::Unit),
             Self::Kernel => programs(built, Kind::Kernel),
             Self::Containers => programs(built, Kind::Containers),
-            Self::Demo => demo(built.as_ref()),
+            Self::Demo => demo(built.as_ref().is_some_and(Result::is_ok)),
         }
     }
 }
@@ -147,15 +188,13 @@ fn doc() -> Verdict {
     }
 }
 
-fn demo(built: Option<&Built>) -> Verdict {
+fn demo(built: bool) -> Verdict {
     let lacking =
         demo::NEEDS.into_iter().chain([Need::Podman, Need::Images]).find_map(Need::lacking);
     if let Some(cause) = lacking {
         return Verdict::LeftOut(cause);
     }
-    if built.is_none()
-        && let Err(error) = crate::build::product()
-    {
+    if !built && let Err(error) = crate::build::product() {
         return Verdict::failed(format!("{error:#}"));
     }
     match demo::play(&Attended::alone()) {
@@ -167,15 +206,17 @@ fn demo(built: Option<&Built>) -> Verdict {
     }
 }
 
+/// Builds everything the first time it is asked for, and remembers how that ended.
+fn build_once(built: &mut Option<Result<Built, String>>) -> &Result<Built, String> {
+    built.get_or_insert_with(|| build::everything().map_err(|error| format!("{error:#}")))
+}
+
 /// Runs the test programs of a kind, one after the other.
-fn programs(built: &mut Option<Built>, kind: Kind) -> Verdict {
-    if built.is_none() {
-        match build::everything() {
-            Ok(made) => *built = Some(made),
-            Err(error) => return Verdict::LeftOut(format!("nothing was built: {error:#}")),
-        }
-    }
-    let built = built.as_ref().expect("it was filled just now");
+fn programs(built: &mut Option<Result<Built, String>>, kind: Kind) -> Verdict {
+    let built = match build_once(built) {
+        Ok(built) => built,
+        Err(error) => return Verdict::LeftOut(format!("nothing was built: {error}")),
+    };
     let mut verdict = Verdict::none();
     for program in built.programs.iter().filter(|program| program.kind == kind) {
         let mut command = Command::new(&program.path);
