@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bulkhead_bus::Bus;
 use bulkhead_domain::Timestamp;
+use bulkhead_domain::health::Condition;
 use bulkhead_domain::text::printable;
 use thiserror::Error;
 use tokio::io::Interest;
@@ -441,9 +442,18 @@ impl<K: Kernel> State<K> {
                         let is_new = !self.at_start;
                         self.core.begin(cgroup, before, is_new, wall());
                     }
-                    self.kernel().claim(cgroup, index, container, workload)?;
+                    if let Err(error) = self.kernel().claim(cgroup, index, container, workload) {
+                        // One container less is no reason to observe none.
+                        let detail =
+                            format!("a container is not observed: {error}: {}", error.source);
+                        self.core.report(Condition::SlotsExhausted, Some(cgroup), detail, wall());
+                    }
                 }
-                Todo::Release { cgroup, .. } => self.kernel().release(cgroup)?,
+                Todo::Release { cgroup, .. } => {
+                    if let Err(error) = self.kernel().release(cgroup) {
+                        tracing::warn!(cause = %error.source, cgroup, "{error}");
+                    }
+                }
                 Todo::Ask { engine, id } => {
                     for follower in &self.followers {
                         if engine.is_none_or(|engine| engine == follower.engine) {
