@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod bench;
 mod build;
 mod demo;
 mod ebpf;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure what observing costs, and hold it against its bounds.
+    Bench(bench::Arguments),
     /// Show the whole loop on a real application: it learns, is attacked, and is protected.
     Demo(demo::Arguments),
     /// Build the programs that run in the kernel.
@@ -46,6 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
