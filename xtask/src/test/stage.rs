@@ -104,50 +104,6 @@ impl Stage {
                 Ok(_) => Verdict::one(),
                 Err(error) => Verdict::failed(error.clone()),
             },
-            Self::Doc => "doc",
-            Self::Kernel => "kernel",
-            Self::Containers => "containers",
-            Self::Demo => "demo",
-        }
-    }
-
-    pub(crate) const fn purpose(self) -> &'static str {
-        match self {
-            Self::Fmt => "the code is formatted",
-            Self::Tidy => "the walls between the rooms and the house rules hold",
-            Self::Ebpf => "the programs that run in the kernel build",
-            Self::Clippy => "the lints have nothing to say",
-            Self::Build => "every program and every test builds",
-            Self::Unit => "tests that run as any user",
-            Self::Doc => "the examples in the documentation run",
-            Self::Kernel => "programs in this machine's kernel",
-            Self::Containers => "the whole, on real containers",
-            Self::Demo => "an application learns, is attacked, and is protected",
-        }
-    }
-
-    /// Runs the stage. `built` carries the test programs from the build to the stages that run them.
-    pub(crate) fn run(self, built: &mut Option<Result<Built, String>>) -> Verdict {
-        match self {
-            Self::Fmt => held(fmt()),
-            Self::Tidy => tidy::check().map_or_else(
-                |error| Verdict::failed(format!("{error:#}")),
-                |broken| {
-                    if broken.is_empty() { Verdict::one() } else { Verdict::all_failed(broken) }
-                },
-            ),
-            Self::Ebpf => match crate::build::kernel_programs() {
-                Err(error) if error.is::<Refusal>() => Verdict::LeftOut(format!("{error:#}")),
-                result => held(result),
-            },
-            Self::Clippy => held(clippy()),
-            Self::Build => match build::everything() {
-                Ok(made) => {
-                    *built = Some(made);
-                    Verdict::one()
-                }
-                Err(error) => Verdict::failed(format!("{error:#}")),
-            },
             Self::Doc => doc(),
             Self::Unit => programs(built, Kind::Unit),
             Self::Kernel => programs(built, Kind::Kernel),
