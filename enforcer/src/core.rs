@@ -4,6 +4,7 @@
 //! crash, repeat or be restarted without duplicating anything.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bulkhead_domain::container::{Container, ContainerKey};
 use bulkhead_domain::measure::{Action, Measure, MeasureId, Target};
@@ -13,6 +14,9 @@ use bulkhead_loader::guard::Rule;
 use thiserror::Error;
 
 use crate::rules;
+
+/// Longer than any measure lasts.
+const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
 /// Both clocks at one instant: what people say, and what the kernel compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub enum Change {
     /// Known already: nothing to do.
     Known,
     /// Ended.
-    Released(Measure),
+    Released(Box<Measure>),
     /// Ended, but it was not in force here.
     Absent,
 }
@@ -131,14 +135,15 @@ impl Core {
 
     /// A measure was released.
     pub fn release(&mut self, id: MeasureId) -> Change {
-        self.measures.remove(&id).map_or(Change::Absent, |held| Change::Released(held.measure))
+        self.measures
+            .remove(&id)
+            .map_or(Change::Absent, |held| Change::Released(Box::new(held.measure)))
     }
 
     /// A person ended it here with every daemon dead.
     pub fn disarm(&mut self, id: MeasureId, now: Now) -> Option<Measure> {
         let held = self.measures.remove(&id);
-        // Unknown ones may still come from the log: longer than any measure lasts is long enough.
-        const LONGEST: std::time::Duration = std::time::Duration::from_secs(400 * 86_400);
+        // Unknown ones may still come from the log.
         let until = held.as_ref().map_or(now.wall.plus(LONGEST), |h| h.measure.expires);
         self.ended.insert(id, until);
         held.map(|h| h.measure)

@@ -291,7 +291,7 @@ impl Enforcer {
                 _ => self.measure(record, &mut turn, now),
             }
         }
-        self.settle(turn, now)
+        self.settle(&turn, now)
     }
 
     fn measure(&mut self, record: &Record, turn: &mut Turn, now: Now) {
@@ -303,16 +303,15 @@ impl Enforcer {
         match read {
             MeasureRecord::Set(measure) => match self.standing.core.set(measure.clone(), now) {
                 Ok(Change::Applied) => turn.applied.push(measure),
-                Ok(_) => {}
                 // A log that is read again says old things again: nothing to tell.
-                Err(Refused::Expired | Refused::OtherNode | Refused::Disarmed) => {}
+                Ok(_) | Err(Refused::Expired | Refused::OtherNode | Refused::Disarmed) => {}
                 Err(refused @ Refused::TooMany { .. }) => {
                     self.failed(&measure, "refused", &refused.to_string(), now);
                 }
             },
             MeasureRecord::Released { id, who, why, .. } => {
                 if let Change::Released(measure) = self.standing.core.release(id) {
-                    turn.released.push((measure, who, why));
+                    turn.released.push((*measure, who, why));
                 }
             }
         }
@@ -365,7 +364,7 @@ impl Enforcer {
     }
 
     /// Kernel, ledger, then telling.
-    fn settle(&mut self, turn: Turn, now: Now) -> Result<(), RunError> {
+    fn settle(&mut self, turn: &Turn, now: Now) -> Result<(), RunError> {
         let standing = &mut self.standing;
         let touched = turn.changed || !turn.applied.is_empty() || !turn.released.is_empty();
         let mut refused = None;
@@ -474,7 +473,7 @@ impl Enforcer {
         for measure in &expired {
             self.audit("clock", "expire", measure, "its time was up", "done", now);
         }
-        self.settle(turn, now)
+        self.settle(&turn, now)
     }
 
     /// Denies the canary a peer, sees whether it is refused, and takes the lease back.

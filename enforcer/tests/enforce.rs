@@ -192,7 +192,7 @@ impl Node {
         self.netns.command("sh").args(["-c", &script]).status().unwrap().success()
     }
 
-    async fn until(&self, what: &str, reached: impl Fn() -> bool) {
+    async fn until(what: &str, reached: impl Fn() -> bool) {
         let until = tokio::time::Instant::now() + PATIENCE;
         while !reached() {
             assert!(tokio::time::Instant::now() < until, "never happened: {what}");
@@ -230,14 +230,14 @@ fn a_signed_measure_becomes_a_refused_packet_and_its_release_ends_it() {
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
         node.inventory(LifeState::Running).await;
-        node.until("named", || {
+        Node::until("named", || {
             let guard = Guard::open(&node.config.pins).unwrap();
             guard.slot(node.container.key.cgroup).unwrap().is_some()
         })
         .await;
         assert!(node.sends(DENIED) && node.sends(FREE));
         node.set(node.deny(1)).await;
-        node.until("in force", || node.in_force() == [1]).await;
+        Node::until("in force", || node.in_force() == [1]).await;
         assert!(!node.sends(DENIED) && node.sends(FREE));
         node.set(node.measure(
             2,
@@ -245,10 +245,10 @@ fn a_signed_measure_becomes_a_refused_packet_and_its_release_ends_it() {
             Action::Quarantine,
         ))
         .await;
-        node.until("quarantined", || node.in_force().len() == 2).await;
+        Node::until("quarantined", || node.in_force().len() == 2).await;
         assert!(!node.sends(FREE));
         node.release(2).await;
-        node.until("released", || node.in_force() == [1]).await;
+        Node::until("released", || node.in_force() == [1]).await;
         assert!(!node.sends(DENIED) && node.sends(FREE));
         let text = node.audit();
         for words in ["apply m-0000000000000001", "release m-0000000000000002", "\"ada\"", "a test"]
@@ -272,7 +272,7 @@ fn what_is_not_signed_or_of_another_cluster_is_refused_and_goes_to_the_dead_lett
         let foreign = Measure { cluster: "other".into(), ..node.deny(2) };
         node.set(foreign).await;
         node.set(node.deny(3)).await;
-        node.until("the good one is in force", || node.in_force() == [3]).await;
+        Node::until("the good one is in force", || node.in_force() == [3]).await;
         let until = tokio::time::Instant::now() + PATIENCE;
         while node.records(Topic::Deadletter).await.len() < 2 {
             assert!(tokio::time::Instant::now() < until, "no dead letters");
@@ -289,8 +289,8 @@ fn a_restart_takes_over_and_a_reboot_reinstalls() {
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
         node.set(node.deny(1)).await;
-        node.until("in force", || node.in_force() == [1]).await;
-        node.until("remembered", || ledger(&node.config.state).contains("m-0000000000000001"))
+        Node::until("in force", || node.in_force() == [1]).await;
+        Node::until("remembered", || ledger(&node.config.state).contains("m-0000000000000001"))
             .await;
         drop(stop);
         task.await.unwrap().unwrap();
@@ -313,17 +313,17 @@ fn what_a_person_disarmed_with_every_daemon_dead_does_not_come_back() {
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
         node.set(node.deny(1)).await;
-        node.until("in force", || node.in_force() == [1]).await;
+        Node::until("in force", || node.in_force() == [1]).await;
         drop(stop);
         task.await.unwrap().unwrap();
         assert_eq!(Guard::open(&node.config.pins).unwrap().disarm(None, &[]).unwrap(), [1]);
         let (stop, task) = node.start(node.prepare());
         // The log still says it, and says another after it.
         node.set(node.deny(2)).await;
-        node.until("the later one is in force", || node.in_force() == [2]).await;
+        Node::until("the later one is in force", || node.in_force() == [2]).await;
         // While the loop runs, too.
         Guard::open(&node.config.pins).unwrap().disarm(Some(2), &[]).unwrap();
-        node.until("heard", || node.audit().contains("disarm m-0000000000000002")).await;
+        Node::until("heard", || node.audit().contains("disarm m-0000000000000002")).await;
         assert!(node.in_force().is_empty());
         drop(stop);
         task.await.unwrap().unwrap();

@@ -3,7 +3,6 @@
 //! The kernel runs the real program (`BPF_PROG_TEST_RUN`) on packets that the test writes, at the loopback interface of a
 //! namespace of the test's own: there the container is known by the interface's number, so no traffic is needed. All hooks
 //! share that verdict. The naive reading goes through all rules, one by one, in the order that the design names.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
