@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{net::UnixStream, process::CommandExt as _},
@@ -263,15 +264,21 @@ fn forks_and_ends_are_counted_once_each_and_threads_are_no_processes() {
 }
 
 #[test]
-fn a_socket_as_standard_input_is_told() {
+fn a_network_socket_as_standard_input_is_told_and_a_unix_pair_is_a_pipe() {
     let Some(mut observed) = Observed::open("process") else { return };
     let (cgroup, slot) = observed.container("one");
-    let (inside, _outside) = UnixStream::pair().expect("sockets can be made");
-    let child = sleeper(&cgroup).stdin(OwnedFd::from(inside)).spawn().expect("it runs");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let address = listener.local_addr().expect("it is bound");
+    let network = TcpStream::connect(address).expect("it listens");
+    let child = sleeper(&cgroup).stdin(OwnedFd::from(network)).spawn().expect("it runs");
     assert!(observed.exec(slot, child.id()).socket_stdio);
+    let (inside, _outside) = UnixStream::pair().expect("sockets can be made");
+    let paired = sleeper(&cgroup).stdin(OwnedFd::from(inside)).spawn().expect("it runs");
+    assert!(!observed.exec(slot, paired.id()).socket_stdio);
     let plain = sleeper(&cgroup).spawn().expect("it runs");
     assert!(!observed.exec(slot, plain.id()).socket_stdio);
     end(child);
+    end(paired);
     end(plain);
 }
 

@@ -140,11 +140,13 @@ fn is_proc_self(name: u64) -> bool {
     offsets::read::<[u8; 11]>(name, 0) == Some(*b"/proc/self/")
 }
 
-/// Whether standard input, output or error is a socket.
+/// Whether standard input, output or error is a socket that leads out of the machine's own pairs: runtimes such as Node.js
+/// give their children Unix socket pairs where others use pipes.
 #[inline(always)]
 fn has_socket_stdio(task: u64) -> bool {
     const S_IFMT: u16 = 0o170_000;
     const S_IFSOCK: u16 = 0o140_000;
+    const AF_UNIX: u16 = 1;
     let files: u64 = offsets::read(task, offsets::TASK_FILES::get()).unwrap_or(0);
     let table: u64 = offsets::read(files, offsets::FILES_FDT::get()).unwrap_or(0);
     let open_max: u32 = offsets::read(table, offsets::FDTABLE_MAX_FDS::get()).unwrap_or(0);
@@ -156,7 +158,12 @@ fn has_socket_stdio(task: u64) -> bool {
             let inode: u64 = offsets::read(file, offsets::FILE_INODE::get()).unwrap_or(0);
             let mode: u16 = offsets::read(inode, offsets::INODE_MODE::get()).unwrap_or(0);
             if mode & S_IFMT == S_IFSOCK {
-                return true;
+                let socket: u64 = offsets::read(file, offsets::FILE_PRIVATE::get()).unwrap_or(0);
+                let sock: u64 = offsets::read(socket, offsets::SOCKET_SK::get()).unwrap_or(0);
+                // A family that cannot be read is not excused.
+                if offsets::read::<u16>(sock, offsets::SOCK_FAMILY::get()) != Some(AF_UNIX) {
+                    return true;
+                }
             }
         }
         descriptor += 1;

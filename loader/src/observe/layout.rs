@@ -6,7 +6,7 @@ use crate::btf::Btf;
 const MISSING: u32 = u32::MAX;
 
 /// Globals of the object, and the field that each is the offset of.
-const FIELDS: [(&str, &str, &str); 23] = [
+const FIELDS: [(&str, &str, &str); 26] = [
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_REAL_PARENT", "task_struct", "real_parent"),
@@ -26,6 +26,9 @@ const FIELDS: [(&str, &str, &str); 23] = [
     ("FDTABLE_MAX_FDS", "fdtable", "max_fds"),
     ("FILE_INODE", "file", "f_inode"),
     ("INODE_MODE", "inode", "i_mode"),
+    ("FILE_PRIVATE", "file", "private_data"),
+    ("SOCKET_SK", "socket", "sk"),
+    ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
     ("FILE_DENTRY", "file", "f_path.dentry"),
     ("DENTRY_NAME", "dentry", "d_name.name"),
     ("BPRM_FILENAME", "linux_binprm", "filename"),
