@@ -87,6 +87,8 @@ pub struct Calibrator {
     /// Conformal p-value just above the tail's level.
     tail_p: f64,
     blocks: u64,
+    /// Tail of incident peaks, and how many incidents lie above its level: what thresholds beyond the data rest on.
+    pub(crate) incident_tail: (Tail, f64),
 }
 
 impl Calibrator {
@@ -117,7 +119,16 @@ impl Calibrator {
         };
         let tail_p =
             (1.0 + sorted.iter().filter(|s| **s > tail.level).count() as f64) / (n as f64 + 1.0);
-        Some(Self { settings, held_out, sorted, tail, tail_p, blocks: blocks.len() as u64 })
+        let incident_tail = crate::threshold::incident_tail(settings, &held_out, sorted[n - 1]);
+        Some(Self {
+            settings,
+            held_out,
+            sorted,
+            tail,
+            tail_p,
+            blocks: blocks.len() as u64,
+            incident_tail,
+        })
     }
 
     /// -ln p of a score.

@@ -8,7 +8,7 @@
 
 use bulkhead_domain::score::{Score, Threshold};
 
-use crate::calibration::Calibrator;
+use crate::calibration::{Calibration, Calibrator, HeldOut};
 use crate::tail::{PEAKS_MIN, Tail};
 
 /// Incidents within the data from which on a threshold is counted instead of fitted.
@@ -23,20 +23,7 @@ const CAUTION: f64 = 0.5;
 impl Calibrator {
     /// The peaks of the incidents at that level, in order of container and time.
     pub fn incidents(&self, level: f64) -> Vec<f64> {
-        let mut peaks: Vec<f64> = Vec::new();
-        let mut last: Option<(u32, u64)> = None;
-        for h in self.held_out.iter().filter(|h| h.score > level) {
-            match (last, peaks.last_mut()) {
-                (Some((replica, index)), Some(peak))
-                    if replica == h.replica && h.index - index <= self.settings.quiet_windows =>
-                {
-                    *peak = peak.max(h.score);
-                }
-                _ => peaks.push(h.score),
-            }
-            last = Some((h.replica, h.index));
-        }
-        peaks
+        incidents(self.settings.quiet_windows, &self.held_out, level)
     }
 
     /// The raw score over which `per_day` incidents a day are expected of `windows_per_day` windows.
@@ -49,7 +36,7 @@ impl Calibrator {
                 interval: None,
             };
         }
-        let (tail, incidents) = self.incident_tail();
+        let (tail, incidents) = self.incident_tail;
         let p = wanted / incidents.max(wanted);
         let middle = tail.quantile(p);
         let error = tail.quantile_error(p);
@@ -73,33 +60,6 @@ impl Calibrator {
         best
     }
 
-    /// The tail of incident peaks, and how many incidents lie above its level: from the highest level that leaves enough
-    /// of them, else from the largest score.
-    fn incident_tail(&self) -> (Tail, f64) {
-        let mut levels: Vec<f64> = self.held_out.iter().map(|h| h.score).collect();
-        levels.sort_by(|a, b| b.total_cmp(a));
-        levels.dedup();
-        let enough =
-            (PEAKS_MIN * 2).max((self.windows() as f64 * self.settings.tail_share / 4.0) as usize);
-        let half = levels.len() / 2;
-        for level in levels.iter().take(half.max(1)).copied() {
-            let peaks = self.incidents(level);
-            if peaks.len() >= enough {
-                let excesses: Vec<f64> = peaks.iter().map(|p| p - level).collect();
-                return (
-                    Tail::fit(level, &excesses, self.settings.scale_floor),
-                    peaks.len() as f64,
-                );
-            }
-        }
-        let (largest, n) = (self.largest(), (self.windows() as f64 + 1.0).ln());
-        let scale = (largest / n).max(self.settings.scale_floor);
-        // The largest of n exponential scores has mean ln n and deviation pi / sqrt 6 (Gumbel): as sure of the scale as a
-        // mean of that many excesses. One incident at most is granted above the largest score that the data holds.
-        let as_sure_as = (n * 6.0_f64.sqrt() / std::f64::consts::PI).powi(2).max(1.0);
-        (Tail { level: largest, scale, shape: 0.0, peaks: as_sure_as as u64 }, 1.0)
-    }
-
     /// The threshold in calibrated units, -ln p.
     pub fn threshold(&self, per_day: f64, windows_per_day: f64) -> Threshold {
         let raw = self.raw_threshold(per_day, windows_per_day);
@@ -110,6 +70,55 @@ impl Calibrator {
             blocks: self.blocks(),
         }
     }
+}
+
+/// The peaks of the incidents at a level: exceedances with no more than `quiet_windows` between them are one.
+fn incidents(quiet_windows: u64, held_out: &[HeldOut], level: f64) -> Vec<f64> {
+    let mut peaks: Vec<f64> = Vec::new();
+    let mut last: Option<(u32, u64)> = None;
+    for h in held_out.iter().filter(|h| h.score > level) {
+        match (last, peaks.last_mut()) {
+            (Some((replica, index)), Some(peak))
+                if replica == h.replica && h.index - index <= quiet_windows =>
+            {
+                *peak = peak.max(h.score);
+            }
+            _ => peaks.push(h.score),
+        }
+        last = Some((h.replica, h.index));
+    }
+    peaks
+}
+
+/// The tail of incident peaks, and how many incidents lie above its level: from the highest level that leaves enough of
+/// them, else from the largest score.
+pub(crate) fn incident_tail(
+    settings: Calibration,
+    held_out: &[HeldOut],
+    largest: f64,
+) -> (Tail, f64) {
+    let windows = held_out.len() as f64;
+    let mut levels: Vec<f64> = held_out.iter().map(|h| h.score).collect();
+    levels.sort_by(|a, b| b.total_cmp(a));
+    levels.dedup();
+    let enough = (PEAKS_MIN * 2).max((windows * settings.tail_share / 4.0) as usize);
+    // No level can have more incidents than windows above it; from there on, each level tried has a tenth more of them.
+    let mut i = enough;
+    while i < levels.len() / 2 {
+        let level = levels[i];
+        let peaks = incidents(settings.quiet_windows, held_out, level);
+        if peaks.len() >= enough {
+            let excesses: Vec<f64> = peaks.iter().map(|p| p - level).collect();
+            return (Tail::fit(level, &excesses, settings.scale_floor), peaks.len() as f64);
+        }
+        i += i / 10 + 1;
+    }
+    let n = (windows + 1.0).ln();
+    let scale = (largest / n).max(settings.scale_floor);
+    // The largest of n exponential scores has mean ln n and deviation pi / sqrt 6 (Gumbel): as sure of the scale as a
+    // mean of that many excesses. One incident at most is granted above the largest score that the data holds.
+    let as_sure_as = (n * 6.0_f64.sqrt() / std::f64::consts::PI).powi(2).max(1.0);
+    (Tail { level: largest, scale, shape: 0.0, peaks: as_sure_as as u64 }, 1.0)
 }
 
 /// A threshold in the units of the raw score.
@@ -126,7 +135,7 @@ pub struct RawThreshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::{CalibrationParams, HeldOut};
+    use crate::calibration::CalibrationParams;
 
     const PER_DAY: f64 = 17_280.0;
 
@@ -178,8 +187,9 @@ mod tests {
         for per_day in [240.0, 24.0, 8.0] {
             let threshold = fit.raw_threshold(per_day, PER_DAY);
             let days = 60.0_f64.max(24.0 / per_day);
-            let fresh = Calibrator::fit(fit.settings, series((days * PER_DAY) as u64, 99)).unwrap();
-            let achieved = fresh.incidents(threshold.score).len() as f64 / days;
+            let fresh = series((days * PER_DAY) as u64, 99);
+            let peaks = incidents(fit.settings.quiet_windows, &fresh, threshold.score);
+            let achieved = peaks.len() as f64 / days;
             assert!(
                 achieved < per_day * 2.0 && achieved > per_day / 2.0,
                 "asked {per_day}, got {achieved}, {threshold:?}"

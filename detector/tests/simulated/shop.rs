@@ -523,7 +523,7 @@ impl Shop {
     pub(crate) fn learn(&mut self) {
         for _ in 0..300 {
             self.step();
-            if ROLES.iter().all(|r| self.mode(*r) != Mode::Learn) {
+            if self.engine.view().workloads.iter().all(|w| w.mode != Mode::Learn) {
                 return;
             }
         }
