@@ -214,3 +214,25 @@ fn a_collector_that_restarts_finds_who_runs_and_goes_on_with_a_new_epoch() {
     assert!(listed.parent.ends_with("busybox"), "{listed:?}");
     drop(container);
 }
+
+#[test]
+fn a_shell_on_a_network_socket_is_told_whatever_it_does() {
+    if !requirement::met("collector: reverse shell", &NEEDS) {
+        return;
+    }
+    let directory = scratch::directory("collector-shell").unwrap();
+    let image = Image::busybox().unwrap();
+    let podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
+    podman.import(&image).unwrap();
+    let rig = Rig::start(scene(podman.cgroup_parent(), source(directory.path(), None)));
+    // Both ends are inside the container: a listener that gives its visitor a shell, and the visitor.
+    let script =
+        "/bin/nc -l -p 9000 -e /bin/sh & sleep 1; echo /bin/id | /bin/nc 127.0.0.1 9000; sleep 600";
+    let options = RunOptions::new("web-1", &["/bin/ash", "-c", script]).on("none");
+    podman.run(&image, &options).unwrap();
+    let started = rig.started("web-1");
+    let shell = rig.act(&started, "shell-on-socket /bin/sh").process.unwrap();
+    assert_eq!(shell.origin, Origin::Spawned);
+    rig.act(&started, "exec /bin/id");
+    rig.act(&started, "inbound 127.0.0.1 to port 9000/tcp");
+}

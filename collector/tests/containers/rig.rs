@@ -10,6 +10,7 @@ use bulkhead_bus::{Bus, Topic, typed};
 use bulkhead_collector::config::Config;
 use bulkhead_collector::naming::cgroup::Watch;
 use bulkhead_collector::naming::engine::Source;
+use bulkhead_collector::naming::tree;
 use bulkhead_collector::observer::Observed;
 use bulkhead_collector::run;
 use bulkhead_domain::behaviour::Behaviour;
@@ -109,7 +110,12 @@ impl Rig {
         std::fs::create_dir(&pins).expect("a bpffs is mounted");
         let hold = Duration::from_secs(5);
         let guards = guard::Config { cgroup_root: root.clone(), pin_dir: pins.clone(), hold };
-        Guard::install(&guards).unwrap_or_else(|error| panic!("the guards load: {error:?}"));
+        let mut guard =
+            Guard::install(&guards).unwrap_or_else(|error| panic!("the guards load: {error:?}"));
+        for parent in &scene.watch.parents {
+            let parent = tree::inode(&mount.join(parent.trim_start_matches('/')));
+            guard.watch_parent(parent.expect("it is there")).expect("the guards take it");
+        }
         let pins = Pins(pins);
         let observer = Observer::load(&observe::Config {
             cgroup_root: root.clone(),
