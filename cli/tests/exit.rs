@@ -1,4 +1,5 @@
 //! Exit statuses and the one line that goes with them: 0 done, 1 found or refused, 2 usage, 3 unreachable.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,6 +1,9 @@
 //! The supervisor and the controller as processes: whose they are, what they may do, and what happens when one dies.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,7 +50,6 @@ impl Daemon {
     }
 
     fn start() -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         // The controller's user has to get to its state.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -185,7 +187,6 @@ fn a_controller_that_cannot_start_stops_everything_and_has_said_why() {
 
 /// Runs the command line as another user, from a copy that every user may execute.
 fn as_user(daemon: &Daemon, gid: u32, words: &[&str]) -> (Option<i32>, String) {
-    use std::os::unix::process::CommandExt as _;
     let path = |name: &str| daemon.directory.path().join(name);
     if !path("bulkhead").exists() {
         fs::copy(env!("CARGO_BIN_EXE_bulkhead"), path("bulkhead")).unwrap();
@@ -219,7 +220,6 @@ fn rights_follow_the_callers_groups_as_the_kernel_tells_them() {
     assert!(line.contains(&format!("needs group `{WRITERS}`")), "{line}");
 
     // Who reaches the socket by other means is still nobody by its credentials.
-    use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     let (code, line) = as_user(&daemon, 64_299, &["workloads"]);
     assert_eq!(code, Some(1));

@@ -44,9 +44,9 @@ pub(super) fn start<B: Bus>(
         step: config.collector.step,
         containers_max: config.collector.containers_max,
     };
-    let observed = Observed::new(observer);
+    let kernel = Observed::new(observer);
     tasks.spawn(async move {
-        bulkhead_collector::run::run(collecting, observed, bus, stop)
+        bulkhead_collector::run::run(collecting, kernel, bus, stop)
             .await
             .context("the collector stopped")
     });

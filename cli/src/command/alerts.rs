@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use bulkhead_api::protocol::{Reply, Request, ReviewAction, TAIL_WAIT_MAX};
-use bulkhead_domain::alert::{Response, Review as Reviewed};
+use bulkhead_domain::alert::{AlertClass, Response, Review as Reviewed};
 use bulkhead_domain::measure::Proposal;
 use bulkhead_domain::text::printable;
 use bulkhead_domain::{Alert, Timestamp};
@@ -172,7 +172,11 @@ fn show(a: &Alert) -> String {
     );
     field("class", format!("{:?}", a.class).to_lowercase());
     field("first, last", format!("{}, {} ({} exceedances)", a.first, a.last, a.exceedances));
-    field("score", score(a));
+    // What an agent reports about itself was not scored; what it says stands where evidence would.
+    let scored = matches!(a.class, AlertClass::Deviation | AlertClass::Forbidden);
+    if scored {
+        field("score", score(a));
+    }
     if let Some(p) = &a.process {
         field(
             "process",
@@ -183,7 +187,7 @@ fn show(a: &Alert) -> String {
         }
     }
     if !a.nearest_normal.is_empty() {
-        field("nearest normal", a.nearest_normal.clone());
+        field(if scored { "nearest normal" } else { "detail" }, a.nearest_normal.clone());
     }
     if !a.techniques.is_empty() {
         field("ATT&CK", a.techniques.join(", "));
@@ -205,8 +209,10 @@ fn show(a: &Alert) -> String {
             c.expected.clone(),
         ]);
     }
-    text.push_str(&table.render());
-    if a.review == Reviewed::Open {
+    if !table.is_empty() {
+        text.push_str(&table.render());
+    }
+    if a.review == Reviewed::Open && scored {
         text.push_str(&format!(
             "\nNormal after all? `bulkhead alerts accept {0}`. Not worth a look for a while? `bulkhead alerts mute {0} --for 1d`.\n",
             a.id

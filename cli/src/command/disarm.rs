@@ -57,7 +57,9 @@ fn text(disarmed: &Disarmed) -> String {
     if disarmed.ended.is_empty() {
         text.push_str("No measure was in force.\n");
     } else if !disarmed.service_told {
-        text.push_str("The service was not told: it finds the mark when it comes back.\n");
+        text.push_str(
+            "The service was not told. This node does not apply them again; `bulkhead deny remove ID` or `bulkhead quarantine release ID` ends them in its list too.\n",
+        );
     }
     text.push_str(
         "New measures may follow from new evidence: see `bulkhead mode` and `bulkhead alerts`.\n",

@@ -223,8 +223,8 @@ async fn a_measure_that_is_not_signed_counts_for_nothing() {
     let mut rig = Rig::new(Guardrails::default());
     rig.stop().await;
     let forger = Signer::from_entropy([4; 32]);
-    let forged = plan(&alert(9, "203.0.113.9"), &State::default(), &rig_settings(), now());
-    let Step::Impose(measure) = &forged.steps[0] else { panic!("it is imposed") };
+    let plan_of_forger = plan(&alert(9, "203.0.113.9"), &State::default(), &rig_settings(), now());
+    let Step::Impose(measure) = &plan_of_forger.steps[0] else { panic!("it is imposed") };
     let record = MeasureRecord::Set(measure.clone());
     rig.log.publish(vec![typed::measure(&record, &workload(), &forger)]).await.unwrap();
     rig.publish(&alert(1, "203.0.113.9")).await;
