@@ -140,7 +140,7 @@ impl Node {
         Standing::prepare(self.config.clone()).unwrap()
     }
 
-    fn measure(&self, id: u64, target: Target, action: Action) -> Measure {
+    fn measure(id: u64, target: Target, action: Action) -> Measure {
         Measure {
             id: MeasureId(id),
             cluster: "local".into(),
@@ -153,8 +153,8 @@ impl Node {
         }
     }
 
-    fn deny(&self, id: u64) -> Measure {
-        self.measure(id, Target::Workload(workload()), Action::Deny(DENIED.parse().unwrap()))
+    fn deny(id: u64) -> Measure {
+        Self::measure(id, Target::Workload(workload()), Action::Deny(DENIED.parse().unwrap()))
     }
 
     async fn publish(&self, record: Outgoing) {
@@ -236,10 +236,10 @@ fn a_signed_measure_becomes_a_refused_packet_and_its_release_ends_it() {
         })
         .await;
         assert!(node.sends(DENIED) && node.sends(FREE));
-        node.set(node.deny(1)).await;
+        node.set(Node::deny(1)).await;
         Node::until("in force", || node.in_force() == [1]).await;
         assert!(!node.sends(DENIED) && node.sends(FREE));
-        node.set(node.measure(
+        node.set(Node::measure(
             2,
             Target::Container(node.container.key.clone()),
             Action::Quarantine,
@@ -267,11 +267,11 @@ fn what_is_not_signed_or_of_another_cluster_is_refused_and_goes_to_the_dead_lett
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
         let stranger = Signer::from_entropy([8; 32]);
-        let forged = MeasureRecord::Set(node.deny(1));
+        let forged = MeasureRecord::Set(Node::deny(1));
         node.publish(typed::measure(&forged, &workload(), &stranger)).await;
-        let foreign = Measure { cluster: "other".into(), ..node.deny(2) };
+        let foreign = Measure { cluster: "other".into(), ..Node::deny(2) };
         node.set(foreign).await;
-        node.set(node.deny(3)).await;
+        node.set(Node::deny(3)).await;
         Node::until("the good one is in force", || node.in_force() == [3]).await;
         let until = tokio::time::Instant::now() + PATIENCE;
         while node.records(Topic::Deadletter).await.len() < 2 {
@@ -288,7 +288,7 @@ fn a_restart_takes_over_and_a_reboot_reinstalls() {
     let Some(mut node) = Node::make("enforcer") else { return };
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
-        node.set(node.deny(1)).await;
+        node.set(Node::deny(1)).await;
         Node::until("in force", || node.in_force() == [1]).await;
         Node::until("remembered", || ledger(&node.config.state).contains("m-0000000000000001"))
             .await;
@@ -312,14 +312,14 @@ fn what_a_person_disarmed_with_every_daemon_dead_does_not_come_back() {
     let Some(node) = Node::make("enforcer") else { return };
     runtime().block_on(async {
         let (stop, task) = node.start(node.prepare());
-        node.set(node.deny(1)).await;
+        node.set(Node::deny(1)).await;
         Node::until("in force", || node.in_force() == [1]).await;
         drop(stop);
         task.await.unwrap().unwrap();
         assert_eq!(Guard::open(&node.config.pins).unwrap().disarm(None, &[]).unwrap(), [1]);
         let (stop, task) = node.start(node.prepare());
         // The log still says it, and says another after it.
-        node.set(node.deny(2)).await;
+        node.set(Node::deny(2)).await;
         Node::until("the later one is in force", || node.in_force() == [2]).await;
         // While the loop runs, too.
         Guard::open(&node.config.pins).unwrap().disarm(Some(2), &[]).unwrap();

@@ -3,6 +3,7 @@
 //! Every comparison is interleaved in one run, because what a machine does differs more from minute to minute than what is
 //! compared. Figures are ratios: nanoseconds mean nothing elsewhere.
 
+mod latency;
 mod nginx;
 mod syscalls;
 
@@ -32,6 +33,8 @@ enum Bench {
     Syscalls,
     /// What of its throughput nginx keeps under load.
     Nginx,
+    /// How soon a measure refuses its first packet.
+    Latency,
 }
 
 /// A figure, and the bound that it must keep.
@@ -88,6 +91,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if wants(Bench::Nginx) {
         let (measured, found) = nginx::run(arguments.rounds)?;
         details.insert("nginx".into(), measured);
+        figures.extend(found);
+    }
+    if wants(Bench::Latency) {
+        let (measured, found) = latency::run()?;
+        details.insert("latency".into(), measured);
         figures.extend(found);
     }
     for figure in &figures {
