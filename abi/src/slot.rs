@@ -9,10 +9,8 @@ pub const ANCESTOR_LEVELS_MAX: u32 = 8;
 /// The slot index that means "no container": processes of the host.
 pub const SLOT_NONE: u32 = 0;
 
-/// Some lease may match this container (its own, its workload's): guards must look further.
-pub const FLAG_LEASED: u32 = 1 << 0;
-/// The container is quarantined: only `quarantine_allow` and node-critical peers pass.
-pub const FLAG_QUARANTINED: u32 = 1 << 1;
+// Bits 0 and 1 stay free: leases are found by the ids of the slot, not by flags that someone must keep true.
+
 /// A new cgroup under a runtime's parent that no engine has named yet.
 pub const FLAG_UNRESOLVED: u32 = 1 << 2;
 /// The collector counts this container.
@@ -23,7 +21,7 @@ pub const FLAG_HOST_NETWORK: u32 = 1 << 4;
 /// Value of the pinned map `SLOTS`, keyed by cgroup id (`u64`).
 ///
 /// A guard program inserts a new runtime cgroup as unresolved; afterwards user space writes it (the collector claims the
-/// index and ids, the enforcer sets guard flags); every kernel program reads it. A cgroup id means nothing without its boot id, so the map never outlives a boot (bpffs does not).
+/// index and ids); every kernel program reads it. A cgroup id means nothing without its boot id, so the map never outlives a boot (bpffs does not).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
