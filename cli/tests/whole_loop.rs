@@ -19,6 +19,9 @@ use serde_json::Value;
 /// Set for the process that plays the container: where its cgroup is, and whom it calls.
 const ACT: &str = "BULKHEAD_TEST_ACT";
 
+/// What a refused call gets, on every architecture.
+const EPERM: i32 = nix::errno::Errno::EPERM as i32;
+
 /// Not a test by itself: what runs in the container. It calls its peer for ever and says how it went.
 #[test]
 fn act() {
@@ -29,6 +32,7 @@ fn act() {
     loop {
         let said = match TcpStream::connect_timeout(&peer, Duration::from_millis(500)) {
             Ok(_) => "ok".to_owned(),
+            Err(error) if error.raw_os_error() == Some(EPERM) => "EPERM".to_owned(),
             Err(error) => format!("{:?}", error.kind()),
         };
         println!("call {} {said}", now_ns());
@@ -257,7 +261,7 @@ fn a_denied_connect_fails_at_once_is_explained_and_holds_and_ends_with_every_dae
         ["deny", "add", "--container", &container, "127.0.0.1", "--for", "8s", "--why", "test"];
     let done = scene.json(&words).unwrap();
     let id = done["done"]["measure"].as_str().unwrap().to_owned();
-    scene.call("PermissionDenied", asked);
+    scene.call("EPERM", asked);
     let why = scene.json(&["why", &container, "127.0.0.1:80"]).unwrap();
     assert_eq!(why["step"], "manual-lease");
     assert_eq!(why["measure"]["id"], *id);
@@ -265,7 +269,7 @@ fn a_denied_connect_fails_at_once_is_explained_and_holds_and_ends_with_every_dae
 
     scene.crash();
     assert_eq!(scene.in_force(), [id], "the pins tell with every daemon dead");
-    scene.call("PermissionDenied", now_ns());
+    scene.call("EPERM", now_ns());
     let back = scene.call("ok", now_ns());
     assert!(back.at_ns >= expires, "it ended {} ms early", (expires - back.at_ns) / 1_000_000);
     assert!(scene.in_force().is_empty());
@@ -282,7 +286,7 @@ fn a_crashed_daemon_comes_back_knows_what_it_learned_and_does_not_bring_back_wha
     let words = ["quarantine", "add", "--container", &container, "--why", "test"];
     let done = scene.json(&words).unwrap();
     let id = done["done"]["measure"].as_str().unwrap().to_owned();
-    scene.call("PermissionDenied", now_ns());
+    scene.call("EPERM", now_ns());
     let version = |scene: &Scene| {
         let list = scene.json(&["workloads"]).unwrap();
         list.as_array().unwrap().iter().filter_map(|w| w["baseline_version"].as_u64()).max()
@@ -293,7 +297,7 @@ fn a_crashed_daemon_comes_back_knows_what_it_learned_and_does_not_bring_back_wha
     scene.run();
     assert_eq!(scene.in_force(), [id.as_str()], "once, as before");
     assert!(version(&scene).unwrap() >= learned);
-    scene.call("PermissionDenied", now_ns());
+    scene.call("EPERM", now_ns());
 
     scene.crash();
     let disarmed = scene.output(&["disarm", &id]);
