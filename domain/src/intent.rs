@@ -22,7 +22,7 @@ pub enum Wish {
     Mute {
         /// The alert whose leading evidence is muted.
         alert: AlertId,
-        /// For how long; `None` until unmuted.
+        /// For how long; `None` until unmuted, zero ends a mute at once.
         duration: Option<Duration>,
     },
     /// Change the mode; learning may have an end.
