@@ -1,4 +1,5 @@
 //! The service over its real socket and a real log: who may do what, what is answered, and what ends up in the log.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -34,8 +34,15 @@ pub(crate) fn apply(
             let Some(kept) = state.alerts.iter().find(|k| k.alert.id == *alert) else {
                 return Vec::new();
             };
-            if let Some(top) = kept.alert.contributions.first() {
-                state.muted.insert(top.subject.clone(), duration.map(|d| at.plus(d)));
+            let subject = kept.alert.contributions.first().map(|top| top.subject.clone());
+            if duration.is_some_and(|d| d.is_zero()) {
+                if let Some(subject) = subject {
+                    state.muted.remove(&subject);
+                }
+                return review(state, *alert, Review::Open, false);
+            }
+            if let Some(subject) = subject {
+                state.muted.insert(subject, duration.map(|d| at.plus(d)));
             }
             review(state, *alert, Review::Muted { who: intent.who.clone() }, true)
         }

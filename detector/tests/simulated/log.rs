@@ -180,6 +180,22 @@ fn a_muted_alert_is_silent_for_its_time() {
 }
 
 #[test]
+fn a_mute_that_is_ended_is_over_at_once() {
+    let mut shop = Shop::open(short_run(), 3, true);
+    shop.learn();
+    let peer = Peer { address: [203, 0, 113, 5].into(), port: 443, protocol: Protocol::TCP };
+    let act = Act::Connect { peer, name: None, refused: false };
+    shop.act(Role::App1, act.clone(), None);
+    let id = *shop.alerts.keys().next().unwrap();
+    wish(&mut shop, Role::App1, Wish::Mute { alert: id, duration: None });
+    wish(&mut shop, Role::App1, Wish::Mute { alert: id, duration: Some(Duration::ZERO) });
+    assert_eq!(shop.alerts[&id].review, Review::Open);
+    shop.run(60);
+    shop.act(Role::App1, act, None);
+    assert_eq!(shop.alerts.len(), 2, "{:#?}", shop.told());
+}
+
+#[test]
 fn people_set_the_mode_and_a_reset_forgets() {
     let mut shop = Shop::open(short_run(), 3, true);
     shop.learn();
