@@ -76,8 +76,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let file: u64 = offsets::read(bprm, offsets::BPRM_FILE::get()).unwrap_or(0);
     let memfd = is_memfd(file);
     let name: u64 = offsets::read(bprm, offsets::BPRM_FILENAME::get()).unwrap_or(0);
-    if flags & TASK_SETUP != 0 && (memfd || is_proc_self(name)) {
-        // The runtime executes its own sealed copy before it becomes the container's program.
+    if flags & TASK_SETUP != 0 && (memfd || is_by_descriptor(name)) {
+        // The runtime executes its own sealed copy, from memory or a read-only mount, before it becomes the container's
+        // program.
         return 0;
     }
     task::begin_program(current, task);
@@ -134,10 +135,11 @@ fn is_memfd(file: u64) -> bool {
     offsets::read::<[u8; 6]>(name, 0) == Some(*b"memfd:")
 }
 
-/// Whether the path begins with `/proc/self/`.
+/// Whether the path begins with `/proc/self/`, or is what the kernel calls a program that was executed by descriptor.
 #[inline(always)]
-fn is_proc_self(name: u64) -> bool {
+fn is_by_descriptor(name: u64) -> bool {
     offsets::read::<[u8; 11]>(name, 0) == Some(*b"/proc/self/")
+        || offsets::read::<[u8; 8]>(name, 0) == Some(*b"/dev/fd/")
 }
 
 /// Whether standard input, output or error is a socket that leads out of the machine's own pairs: runtimes such as Node.js
