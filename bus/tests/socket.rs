@@ -94,15 +94,22 @@ async fn a_client_outlives_the_owners_restart() {
     let first = owner(dir.path(), controllers());
     client.publish(vec![record(Topic::Measures, "m1", Some("first"))]).await.unwrap();
     let mut tail = Tail::new(client.clone(), Topic::Measures, 0, 0);
-    assert_eq!(tail.next().await.unwrap().records.len(), 1);
-
-    stop(first).await;
-    let (waited, second) = tokio::join!(tail.next(), async {
-        let second = owner(dir.path(), controllers());
-        second.0.publish(vec![record(Topic::Measures, "m2", Some("second"))]).await.unwrap();
-        second
+    let batch = tail.next().await.unwrap();
+    assert_eq!(batch.records.len(), 1);
+    // It has read all there is and waits for more while the owner goes and comes.
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.wait_beyond(Topic::Measures, 0, batch.next).await }
     });
-    assert_eq!(waited.unwrap().records[0].key, b"m2", "the waiting reader was woken");
+    client.partitions(Topic::Measures).await.unwrap();
+    stop(first).await;
+    let second = owner(dir.path(), controllers());
+    client.partitions(Topic::Measures).await.expect("a question waits for the owner");
+    second.0.publish(vec![record(Topic::Measures, "m2", Some("second"))]).await.unwrap();
+    // A liveness bound, far beyond what a notification needs.
+    let woken = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    assert_eq!(woken.expect("the waiting reader is woken").unwrap(), Ok(batch.next + 1));
+    assert_eq!(tail.next().await.unwrap().records[0].key, b"m2");
     client.publish(vec![record(Topic::Audit, "k", Some("again"))]).await.unwrap();
     stop(second).await;
 }

@@ -61,6 +61,13 @@ mod tests {
     }
 
     #[test]
+    fn what_a_person_decided_is_no_step() {
+        let mut manual = measure(1, workload_target(), deny(), at(0), at(600));
+        manual.decider = bulkhead_domain::measure::Decider::Manual { who: "ann".into() };
+        assert_eq!(rung(&proposal(workload_target(), deny()), [&manual], at(700)), 0);
+    }
+
+    #[test]
     fn after_four_weeks_it_begins_again() {
         let before = measure(1, workload_target(), deny(), at(0), at(600));
         let again = proposal(workload_target(), deny());

@@ -157,6 +157,27 @@ async fn killed_anywhere_it_says_the_same_things_each_once() {
 }
 
 #[tokio::test]
+async fn without_snapshots_that_read_it_rebuilds_from_the_log_and_repeats_nothing() {
+    let mut rig = Rig::new();
+    rig.start();
+    rig.publish(&recorded()).await;
+    rig.settled().await;
+    let (said, knew) = (rig.alerts().await, rig.view().await);
+    assert!(said.len() >= 2);
+    rig.kill().await;
+    for record in rig.records(Topic::Baselines).await {
+        let mut snapshot = typed::read_baseline(&record).unwrap();
+        snapshot.artifact = b"of another layout".to_vec();
+        snapshot.absorbed.floor = 0;
+        rig.log.publish(vec![typed::baseline(&snapshot)]).await.unwrap();
+    }
+    rig.start();
+    assert!(rig.view().await.workloads == knew.workloads, "the state is the same");
+    rig.settled().await;
+    assert!(rig.alerts().await == said, "nothing is said again");
+}
+
+#[tokio::test]
 async fn no_learning_is_lost_by_a_kill() {
     let mut shop = Shop::open(short_run(), 3, true);
     shop.run(60);
