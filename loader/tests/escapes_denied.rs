@@ -30,10 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A container with a denied peer, and what listens outside.
 struct Trial {
-    standing: Standing,
-    link: Link,
-    container: Cgroup,
     sink: UdpSocket,
+    link: Link,
+    /// Before its parent, so that it goes first.
+    container: Cgroup,
+    standing: Standing,
 }
 
 impl Trial {
