@@ -405,7 +405,8 @@ fn of_containers_that_share_a_namespace_only_the_denied_one_is() {
 #[test]
 fn a_nested_cgroup_is_denied_with_its_container() {
     let Some(trial) = Trial::open() else { return };
-    let nested = trial.container.child("payload").child("deeper");
+    let payload = trial.container.child("payload");
+    let nested = payload.child("deeper");
     // A name like an engine's, made inside, is no new container.
     let named = trial.container.child(&bulkhead_tests::scratch::container_id());
     for cgroup in [&nested, &named] {
