@@ -323,6 +323,34 @@ fn a_connect_through_io_uring_is_seen_and_attributed() {
 }
 
 #[test]
+fn a_tunnels_inner_packets_are_seen_and_its_outer_ones_are_not() {
+    let Some(mut watch) = Watch::open("escapes") else { return };
+    let link = Link::new();
+    let (cgroup, slot) = watch.container("a");
+    let inner = address("203.0.113.130", 9000);
+    let words = format!("link add tun0 type vxlan id 7 remote {PEER} dstport 4789");
+    if link.inside.ip(&words.split(' ').collect::<Vec<_>>()).is_err() {
+        // A kernel without it leaves no such way around.
+        return;
+    }
+    for words in [
+        "addr add 203.0.113.129/25 dev tun0",
+        "link set tun0 up",
+        "neigh add 203.0.113.130 lladdr 02:00:00:00:00:01 dev tun0",
+    ] {
+        link.inside.ip(&words.split(' ').collect::<Vec<_>>()).unwrap();
+    }
+    let before = Link::truth(&link.outside)["Ip.InReceives"];
+    let done = run(&cgroup, Some(&link.inside()), || {
+        UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&[1; 100], inner).unwrap()
+    });
+    assert!(Link::truth(&link.outside)["Ip.InReceives"] > before, "the outer packet has left");
+    assert_attributed(&watch.act(slot, NetworkAct::Send), done.pid, inner, Known::Caller);
+    let (key, flow) = watch.flow(slot, Direction::Outbound, UDP);
+    assert_eq!((key.peer, flow.packets_out), (inner.ip(), 1), "the honest line of the table");
+}
+
+#[test]
 fn a_socket_handed_over_counts_for_the_container_that_uses_it_and_names_the_one_that_made_it() {
     let Some(mut watch) = Watch::open("escapes") else { return };
     let link = Link::new();

@@ -173,8 +173,8 @@ fn udp_server(link: &Link, port: u16, reply: usize) -> thread::JoinHandle<u64> {
 #[test]
 fn datagrams_count_whether_their_socket_is_connected_or_not() {
     let Some(mut watch) = Watch::open("network") else { return };
-    let link = Link::new();
     for connected in [true, false] {
+        let link = Link::new();
         let (cgroup, slot) = watch.container(if connected { "connected" } else { "unconnected" });
         let server = udp_server(&link, 9000, 20);
         let client = run(&cgroup, Some(&link.inside()), || {

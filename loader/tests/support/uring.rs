@@ -78,12 +78,11 @@ const _: () = assert!(size_of::<Entry>() == 64);
 fn setup(parameters: &mut Parameters) -> io::Result<OwnedFd> {
     // SAFETY: the structure is as large as the kernel's.
     let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters) };
-    // SAFETY: a new descriptor, owned here alone.
     if fd < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        return Err(io::Error::last_os_error());
     }
+    // SAFETY: a new descriptor, owned here alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Whether this kernel lets this process use it.

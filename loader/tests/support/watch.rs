@@ -143,14 +143,19 @@ impl Watch {
         acts
     }
 
-    /// The one act of that kind of a container; waits for it.
+    /// The one act of that kind of a container; waits for it. Its reports are one per epoch: they are taken together.
     pub fn act(&mut self, slot: u32, act: NetworkAct) -> NetworkEvent {
         let until = Instant::now() + PATIENCE;
         loop {
-            let mut acts = self.acts_of(slot, act);
-            if !acts.is_empty() {
-                assert_eq!(acts.len(), 1, "{acts:#?}");
-                return acts.remove(0);
+            let acts = self.acts_of(slot, act);
+            if let Some(first) = acts.first() {
+                let mut one = first.clone();
+                one.count = acts.iter().map(|event| event.count).sum();
+                for event in acts {
+                    let same = NetworkEvent { time_ns: one.time_ns, count: one.count, ..event };
+                    assert_eq!(same, one, "another act");
+                }
+                return one;
             }
             assert!(Instant::now() < until, "no {act:?} among {:#?}", self.acts(slot));
             std::thread::sleep(Duration::from_millis(5));
