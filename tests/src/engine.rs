@@ -253,6 +253,11 @@ impl Container {
         self.refresh()
     }
 
+    /// Sends a signal to its first process, through the engine.
+    pub fn signal(&self, name: &str) -> Result<(), HarnessError> {
+        self.engine.output(&["kill", "--signal", name, &self.id]).map(drop)
+    }
+
     /// Ends and removes it.
     pub fn remove(self) -> Result<(), HarnessError> {
         self.engine.output(&["rm", "--force", &self.id]).map(drop)

@@ -48,7 +48,7 @@ def attempts(attack, times, pause, attempt):
             ok, cause = False, errno.errorcode.get(error.errno, str(error))
         refused = 0 if ok else refused + 1
         tell(attack, ok, cause)
-        if refused == 5:
+        if refused == 3:
             break
         time.sleep(pause)
 ";

@@ -143,6 +143,11 @@ impl Podman {
         Ok(self.networks.last().expect("it was pushed just now"))
     }
 
+    /// A network that was made before.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
     /// Brings an image in, once.
     pub fn import(&self, image: &Image) -> Result<(), HarnessError> {
         self.cli.import(image)

@@ -24,6 +24,9 @@ use crate::{
 /// What every container of the application carries, as compose tools put it.
 const PROJECT: (&str, &str) = ("com.docker.compose.project", "shop");
 
+/// The network it runs on. It is made with the application, unless it is there already.
+pub const NETWORK: &str = "shop";
+
 /// The application, up and under load. Its containers end with the Podman that runs them.
 #[derive(Debug)]
 pub struct Shop {
@@ -58,7 +61,10 @@ impl Shop {
     pub fn open(podman: &mut Podman, directory: &Path) -> Result<Self, HarnessError> {
         let image = Image::debian()?;
         podman.import(&image)?;
-        let network = podman.network_create("shop")?;
+        if podman.network(NETWORK).is_none() {
+            podman.network_create(NETWORK)?;
+        }
+        let network = podman.network(NETWORK).expect("it was created just now at the latest");
         let gateway = network.gateway();
         let address = |host: u8| network.block.container(host);
         let (web, shops, redis, store, visitors) =
@@ -69,7 +75,7 @@ impl Shop {
 
         let run = |name: &str, service: &str, ip: Ipv4Addr, command: &[&str]| {
             let mut options = RunOptions::new(name, command)
-                .on("shop")
+                .on(NETWORK)
                 .label(PROJECT.0, PROJECT.1)
                 .label("com.docker.compose.service", service)
                 .volume(&app, "/app")

@@ -22,7 +22,8 @@ use anyhow::{Context as _, bail};
 pub(crate) fn run() -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut child = Command::new(program)
-        .args(["demo", "--attended"])
+        .args(std::env::args_os().skip(1))
+        .arg("--attended")
         .stdin(Stdio::piped())
         .process_group(0)
         .spawn()

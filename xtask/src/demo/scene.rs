@@ -10,16 +10,15 @@ use bulkhead_tests::{
     podman::{Podman, PodmanOptions},
     scratch,
     service::Place,
-    shop::Shop,
+    shop::{self, Shop},
 };
 use tempfile::TempDir;
 
 use super::timeline::Timeline;
 
-/// Everything, in the order in which it has to go: the application before its engine, the engine before its world.
+/// Everything but the application, in the order in which it has to go: the engine before its world.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    pub(crate) shop: Shop,
     pub(crate) listener: Listener,
     _names: NameServer,
     /// The intruder's own machine.
@@ -28,7 +27,7 @@ pub(crate) struct Scene {
     pub(crate) place: Place,
     /// The part of the configuration that is not the same twice: where the engine and the resolver are.
     pub(crate) of_this_run: String,
-    _podman: Podman,
+    podman: Podman,
     _outside: Outside,
     _scratch: TempDir,
 }
@@ -41,7 +40,7 @@ impl Scene {
                 "making the application's image from Debian packages, once: about a minute",
             );
         }
-        Image::debian().context("cannot make the application's image")?;
+        let image = Image::debian().context("cannot make the application's image")?;
 
         let scratch = scratch::directory("demo")?;
         let engine = scratch.path().join("podman");
@@ -54,31 +53,30 @@ impl Scene {
         let mut podman = Podman::start(&engine, options)?;
         let podman_socket = podman.service()?;
         let place = Place::beside(scratch.path(), podman.cgroup_parent())?;
-        let shop = Shop::open(&mut podman, &engine)?;
-        let of_this_run = of_this_run(&podman_socket, shop.gateway());
-        timeline.tell(
-            "engine",
-            "podman runs nginx, two replicas of a Python app, Redis, an object store, visitors",
-        );
+        podman.import(&image)?;
+        let resolver = podman.network_create(shop::NETWORK)?.gateway();
+        let of_this_run = of_this_run(&podman_socket, resolver);
         Ok(Self {
-            shop,
             listener,
             _names: names,
             intruder,
             place,
             of_this_run,
-            _podman: podman,
+            podman,
             _outside: outside,
             _scratch: scratch,
         })
     }
 
-    /// Whom a scan looks at.
-    pub(crate) fn siblings(&self) -> Vec<Ipv4Addr> {
-        [&self.shop.redis, &self.shop.store]
-            .into_iter()
-            .filter_map(|container| container.ip)
-            .collect()
+    /// Brings the application up, under the load of its visitors.
+    pub(crate) fn open_shop(&mut self, timeline: &Timeline) -> anyhow::Result<Shop> {
+        let directory = self.place.directory.clone();
+        let shop = Shop::open(&mut self.podman, &directory)?;
+        timeline.tell(
+            "engine",
+            "podman runs nginx, two replicas of a Python app, Redis, an object store, visitors",
+        );
+        Ok(shop)
     }
 }
 

@@ -1,27 +1,27 @@
-//! The acts of the demo: learning, four attacks, and the death of the daemons.
+//! The acts of the siege: four attacks, and the death of the daemons.
 
 use std::{
     collections::BTreeSet,
     fs,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+    net::Ipv4Addr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bulkhead_tests::{
     intruder::{self, Attack},
     service::Service,
-    shop::Visits,
+    shop::{Shop, Visits},
 };
 use serde_json::Value;
 
 use super::{
+    alert::{explanation, ids},
     attend::Attended,
     closing::Closing,
     scene::Scene,
     settings::Settings,
     timeline::{self, Timeline},
 };
-use crate::workspace;
 
 /// The attacks in their order, and the replica that each goes through: by turns, so that a container has its quiet.
 pub(crate) const ATTACKS: [(Attack, usize); 4] = [
@@ -30,9 +30,6 @@ pub(crate) const ATTACKS: [(Attack, usize); 4] = [
     (Attack::DnsTunnel, 0),
     (Attack::ReverseShell, 1),
 ];
-
-/// How long learning may take before the demo gives up.
-const LEARNING_MAX: Duration = Duration::from_secs(240);
 
 /// How long an attack may go on before it is flagged.
 const FLAGGED_MAX: Duration = Duration::from_secs(45);
@@ -43,36 +40,9 @@ const FELT_MAX: Duration = Duration::from_secs(15);
 /// How late a lease may end: a second, and the pause between two attempts of the shell.
 const LATE_MS_MAX: u128 = 1_300;
 
-/// Plays every act. What happened is in the closing table; an error is what kept the next act from being played.
+/// Plays every act over an application that is known. What happened is in the closing table; an error is what kept the
+/// next act from being played.
 pub(crate) fn play(
-    timeline: &Timeline,
-    attended: &Attended,
-    closing: &mut Closing,
-) -> anyhow::Result<()> {
-    let settings = Settings::read()?;
-    for key in [
-        "detection.budget",
-        "detection.block",
-        "detection.novelty-per-day",
-        "guardrails.ttl-ladder",
-        "collector.step",
-        "detection.quiet-windows",
-    ] {
-        closing.setting(key, &settings.shown(key));
-    }
-    let scene = Scene::set(timeline)?;
-    let checked_in = Settings::text()?;
-    let mut service = Service::start(&scene.place, &[&checked_in, &scene.of_this_run])?;
-    let played = acts(timeline, attended, closing, settings, &scene, &mut service);
-    // The scene's own directory goes with it; the log is what explains a demo that failed.
-    let kept = workspace::root().join("target/logs");
-    fs::create_dir_all(&kept)?;
-    fs::copy(service.log(), kept.join("demo-bulkhead.log"))
-        .context("cannot keep the log of bulkhead")?;
-    played
-}
-
-fn acts(
     timeline: &Timeline,
     attended: &Attended,
     closing: &mut Closing,
@@ -80,13 +50,7 @@ fn acts(
     scene: &Scene,
     service: &mut Service,
 ) -> anyhow::Result<()> {
-    service.wait(Duration::from_secs(30))?;
-    timeline.tell(
-        "bulkhead",
-        "an agent observes the containers, a controller without capabilities learns",
-    );
     let mut acts = Acts { timeline, attended, closing, settings, scene, service };
-    acts.learn()?;
     acts.attacks()?;
     acts.daemons_die()?;
     acts.served();
@@ -99,83 +63,45 @@ struct Acts<'a> {
     closing: &'a mut Closing,
     settings: Settings,
     scene: &'a Scene,
+    shop: Shop,
     service: &'a mut Service,
 }
 
 impl Acts<'_> {
-    /// Waits until every workload of the application has learned, and says what it waits for.
-    fn learn(&mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
-        let mut told = String::new();
-        let (timeline, service) = (self.timeline, &mut *self.service);
-        let learned = self.attended.until(LEARNING_MAX, || {
-            if !service.is_alive() {
-                bail!("bulkhead has ended: {}", service.last_words());
-            }
-            let workloads = service.ask(&["workloads"])?;
-            let progress = Progress::of(&workloads);
-            let line = progress.line();
-            if line != told {
-                timeline.tell("learning", &line);
-                told = line;
-            }
-            Ok((progress.of_all > 0 && progress.learning.is_empty()).then_some(workloads))
-        })?;
-        let bound = learned.as_ref().and_then(bound_per_day);
-        let detail = match (&learned, bound) {
-            (None, _) => format!("still learning after {} s: {told}", LEARNING_MAX.as_secs()),
-            (Some(_), None) => format!("{} s", started.elapsed().as_secs()),
-            (Some(_), Some(bound)) => format!(
-                "{} s; at most {bound:.0} new behaviours a day, at 95 % confidence, in the least known workload",
-                started.elapsed().as_secs()
-            ),
-        };
-        self.closing.row("learns to maturity", learned.is_some(), &detail);
-        let Some(_) = learned else { bail!("it did not learn in time") };
-        timeline.tell("mature", "every workload is known; measures are applied from now on");
-
-        let alerts = self.service.ask(&["alerts", "list"])?;
-        let early = alerts.as_array().map_or(0, Vec::len);
-        self.closing.row(
-            "no alert without an attack",
-            early == 0,
-            &format!("{early} alerts while it learned"),
-        );
-        Ok(())
-    }
-
     /// Attacks, one after the other, each with its alert, its measure and its end.
     fn attacks(&mut self) -> anyhow::Result<()> {
-        let mut last = [None; 2];
         for (attack, replica) in ATTACKS {
-            self.quiet(last[replica])?;
+            self.quiet(replica)?;
             self.attack(attack, replica)?;
-            last[replica] = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// Waits until no measure is in force, and the replica has been quiet long enough for an incident of its own.
-    fn quiet(&self, last: Option<Instant>) -> anyhow::Result<()> {
-        let ended = self
-            .attended
-            .until(Duration::from_secs(120), || Ok(self.measures()?.is_empty().then_some(())))?;
+    /// Waits until no measure is in force, and until the replica's incident before is over.
+    fn quiet(&self, replica: usize) -> anyhow::Result<()> {
+        let limit = self.settings.quiet() + Duration::from_secs(90);
+        let ended = self.attended.until(limit, || Ok(self.measures()?.is_empty().then_some(())))?;
         ended.context("a measure of the attack before is still in force")?;
-        if let Some(last) = last {
-            self.attended.pause(self.settings.quiet().saturating_sub(last.elapsed()))?;
-        }
-        Ok(())
+        let name = self.shop.replicas[replica].name.as_str();
+        let over = self.attended.until(limit, || {
+            let alerts = self.service.ask(&["alerts", "list"])?;
+            let mut open = alerts
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|alert| alert["container_name"] == name && alert["closed"] == false);
+            Ok(open.next().is_none().then_some(()))
+        })?;
+        over.with_context(|| format!("the incident before in {name} does not end"))
     }
 
     fn attack(&mut self, attack: Attack, replica: usize) -> anyhow::Result<()> {
         let name = attack.name();
-        let container = &self.scene.shop.replicas[replica];
+        let container = &self.shop.replicas[replica];
         let known = ids(&self.service.ask(&["alerts", "list"])?);
         self.timeline.tell("attack", &format!("{name} from {}", container.name));
         let began = Instant::now();
-        self.scene
-            .shop
-            .inject(replica, &attack.code(self.scene.intruder, &self.scene.siblings()))?;
+        self.shop.inject(replica, &attack.code(self.scene.intruder, &self.siblings()))?;
 
         let mut alert = Value::Null;
         let (timeline, service) = (self.timeline, &*self.service);
@@ -221,12 +147,12 @@ impl Acts<'_> {
 
     /// Whether the attack gets refused from inside, and the application is served all the same.
     fn felt(&mut self, attack: Attack, replica: usize) -> anyhow::Result<()> {
-        let container = &self.scene.shop.replicas[replica];
+        let container = &self.shop.replicas[replica];
         let refused = self.attended.until(FELT_MAX, || {
             let told = intruder::attempts(attack, &container.logs()?);
             Ok(told.last().filter(|last| !last.ok).cloned())
         })?;
-        let visits = self.scene.shop.visits()?;
+        let visits = self.shop.visits()?;
         let now = recent(&visits);
         let served = now.ok > 0 && now.ok > now.failed * 10;
         let detail = refused
@@ -299,7 +225,7 @@ impl Acts<'_> {
 
     /// How the visitors fared from the first second to the last.
     fn served(&mut self) {
-        let all = self.scene.shop.visits().unwrap_or_default();
+        let all = self.shop.visits().unwrap_or_default();
         let (ok, failed) = all
             .iter()
             .fold((0, 0), |(ok, failed), visits| (ok + visits.ok, failed + visits.failed));
@@ -308,6 +234,14 @@ impl Acts<'_> {
             ok > failed * 50,
             &format!("{ok} requests answered, {failed} not"),
         );
+    }
+
+    /// Whom a scan looks at.
+    fn siblings(&self) -> Vec<Ipv4Addr> {
+        [&self.shop.redis, &self.shop.store]
+            .into_iter()
+            .filter_map(|container| container.ip)
+            .collect()
     }
 
     /// The measures in force.
@@ -321,92 +255,10 @@ impl Acts<'_> {
     }
 }
 
-/// How far the workloads of the application are.
-#[derive(Debug, PartialEq, Eq)]
-struct Progress {
-    of_all: usize,
-    learning: Vec<String>,
-    waits_for: Option<String>,
-}
-
-impl Progress {
-    fn of(workloads: &Value) -> Self {
-        let all = workloads.as_array().map(Vec::as_slice).unwrap_or_default();
-        let learning: Vec<_> = all.iter().filter(|workload| workload["mode"] == "learn").collect();
-        let slowest = learning
-            .iter()
-            .max_by_key(|workload| workload["maturity"]["eta_secs"].as_u64().unwrap_or(u64::MAX));
-        let waits_for = slowest.and_then(|workload| {
-            let sentence = workload["maturity"]["waits_for"][0].as_str()?;
-            Some(format!("{}: {sentence}", short(&workload["name"])))
-        });
-        Self {
-            of_all: all.len(),
-            learning: learning.iter().map(|workload| short(&workload["name"])).collect(),
-            waits_for,
-        }
-    }
-
-    fn line(&self) -> String {
-        let known = self.of_all - self.learning.len();
-        let mut line = format!("{known} of {} workloads are known", self.of_all);
-        if let Some(sentence) = &self.waits_for {
-            line.push_str("; ");
-            line.push_str(sentence);
-        }
-        line
-    }
-}
-
-/// The owner's name in a workload's full name: `local/shop/service/web/` is `web`.
-fn short(name: &Value) -> String {
-    name.as_str().and_then(|name| name.split('/').nth(3)).unwrap_or("?").to_owned()
-}
-
-/// The widest bound on new behaviours a day, over all workloads and kinds.
-fn bound_per_day(workloads: &Value) -> Option<f64> {
-    let workloads = workloads.as_array()?.iter();
-    let kinds = workloads
-        .flat_map(|workload| workload["maturity"]["kinds"].as_array().into_iter().flatten());
-    kinds.filter_map(|kind| kind["new_per_day_bound"].as_f64()).reduce(f64::max)
-}
-
-fn ids(alerts: &Value) -> BTreeSet<String> {
-    let ids = alerts.as_array().into_iter().flatten().filter_map(|alert| alert["id"].as_str());
-    ids.map(str::to_owned).collect()
-}
-
 /// The measures that an alert led to.
 fn measures_taken(alert: &Value) -> Vec<String> {
     let taken = alert["response"]["took"].as_array().into_iter().flatten();
     taken.filter_map(|id| id.as_str().map(str::to_owned)).collect()
-}
-
-/// The ranked evidence of an alert, and who did it.
-fn explanation(alert: &Value) -> Vec<String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let parts = alert["contributions"].as_array().into_iter().flatten().take(3);
-    let mut lines: Vec<_> = parts
-        .map(|part| {
-            let share = part["share"].as_f64().unwrap_or(0.0) * 100.0;
-            format!(
-                "{share:>3.0} %  {}: {}, expected {}",
-                text(&part["subject"]),
-                text(&part["observed"]),
-                text(&part["expected"])
-            )
-        })
-        .collect();
-    let process = &alert["process"];
-    if !process.is_null() {
-        lines.push(format!(
-            "by {} (parent {}), {}",
-            text(&process["executable"]),
-            text(&process["parent"]),
-            text(&process["origin"])
-        ));
-    }
-    lines
 }
 
 /// What a measure does, to whom, and for how long.
@@ -458,21 +310,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn progress_names_the_workload_that_learns_longest() {
-        let workload = |name: &str, mode: &str, eta: u64| {
-            json!({ "name": format!("local/shop/service/{name}/"), "mode": mode,
-                "maturity": { "eta_secs": eta, "waits_for": ["two more blocks"] } })
-        };
-        let progress = Progress::of(&json!([
-            workload("web", "enforce", 0),
-            workload("shop", "learn", 40),
-            workload("redis", "learn", 10),
-        ]));
-        assert_eq!(progress.line(), "1 of 3 workloads are known; shop: two more blocks");
-        assert_eq!(progress.learning, ["shop", "redis"]);
-    }
 
     #[test]
     fn a_measure_is_described_by_what_it_does_to_whom() {
