@@ -71,7 +71,8 @@ pub async fn serve<B: Bus>(listener: UnixListener, bus: B, access: Access) -> io
                 continue;
             }
         };
-        let uid = stream.peer_cred()?.uid();
+        // A peer that is gone already has no credentials any more.
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
         let Some(role) = access.role(uid) else {
             tracing::warn!(uid, "refused a peer on the bus socket");
             connections.spawn(refuse(stream, uid));
