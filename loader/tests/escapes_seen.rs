@@ -415,7 +415,8 @@ fn a_nested_cgroup_belongs_to_its_container() {
     let Some(mut watch) = Watch::open("escapes") else { return };
     let link = Link::new();
     let (cgroup, slot) = watch.container("a");
-    let nested = cgroup.child("payload").child("deeper");
+    let payload = cgroup.child("payload");
+    let nested = payload.child("deeper");
     let peer = address(PEER, 9000);
     let done = run(&nested, Some(&link.inside()), || {
         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&[1], peer).unwrap()

@@ -48,12 +48,22 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // Processes that have just ended may still be leaving it.
         for _ in 0..50 {
-            if fs::remove_dir(&self.path).is_ok() {
+            if remove(&self.path) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Removes a cgroup and those below it; whether it is gone.
+fn remove(path: &Path) -> bool {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    fs::remove_dir(path).is_ok() || !path.exists()
 }
 
 /// What a process of a container left behind: its ids, and what it says.
