@@ -19,7 +19,6 @@ use super::{
     alert::{explanation, ids},
     attend::Attended,
     closing::Closing,
-    scene::Scene,
     timeline::{self, Timeline},
 };
 
@@ -133,7 +132,7 @@ pub(crate) fn play(
     timeline: &Timeline,
     attended: &Attended,
     closing: &mut Closing,
-    scene: &mut Scene,
+    shop: &mut Shop,
     service: &mut Service,
     time: Duration,
 ) -> anyhow::Result<()> {
@@ -145,12 +144,12 @@ pub(crate) fn play(
         attended.pause(due.saturating_duration_since(Instant::now()))?;
         tell_new(timeline, service, &mut told)?;
         timeline.tell("benign", act.told());
-        let before = scene.shop.visits()?;
-        let played = act.play(&mut scene.shop, attended, BURST_MAX.min(pause / 2));
+        let before = shop.visits()?;
+        let played = act.play(shop, attended, BURST_MAX.min(pause / 2));
         let detail = match (&played, act) {
             (Err(error), _) => format!("{error:#}"),
             (Ok(()), Act::Burst) => {
-                let factor = factor(&before, &scene.shop.visits()?);
+                let factor = factor(&before, &shop.visits()?);
                 closing.row(
                     "the burst is one",
                     factor >= f64::from(BURST) * BURST_PART,
@@ -184,8 +183,7 @@ pub(crate) fn play(
         modes.iter().all(|workload| workload["mode"] == "enforce"),
         &format!("{} workloads", modes.len()),
     );
-    let (ok, failed) =
-        scene.shop.visits()?.iter().fold((0, 0), |(ok, no), v| (ok + v.ok, no + v.failed));
+    let (ok, failed) = shop.visits()?.iter().fold((0, 0), |(ok, no), v| (ok + v.ok, no + v.failed));
     closing.row(
         "visitors were served throughout",
         ok > failed * 20,

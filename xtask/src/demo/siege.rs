@@ -1,10 +1,9 @@
 //! The acts of the siege: four attacks, and the death of the daemons.
 
 use std::{
-    collections::BTreeSet,
-    fs,
     net::Ipv4Addr,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context as _;
 use bulkhead_tests::{
@@ -48,9 +47,10 @@ pub(crate) fn play(
     closing: &mut Closing,
     settings: Settings,
     scene: &Scene,
+    shop: &Shop,
     service: &mut Service,
 ) -> anyhow::Result<()> {
-    let mut acts = Acts { timeline, attended, closing, settings, scene, service };
+    let mut acts = Acts { timeline, attended, closing, settings, scene, shop, service };
     acts.attacks()?;
     acts.daemons_die()?;
     acts.served();
@@ -63,7 +63,7 @@ struct Acts<'a> {
     closing: &'a mut Closing,
     settings: Settings,
     scene: &'a Scene,
-    shop: Shop,
+    shop: &'a Shop,
     service: &'a mut Service,
 }
 

@@ -10,7 +10,7 @@ use super::{
     report::Verdict,
 };
 use crate::{
-    demo::{self, attend::Attended},
+    demo::{self, Piece, attend::Attended},
     outcome::Refusal,
     step, tidy, workspace,
 };
@@ -153,7 +153,7 @@ fn demo(built: bool) -> Verdict {
     if !built && let Err(error) = crate::build::product() {
         return Verdict::failed(format!("{error:#}"));
     }
-    match demo::play(&Attended::alone()) {
+    match demo::play(&Attended::alone(), Piece::Siege) {
         Ok(closing) => {
             print!("{}", closing.table());
             closing.verdict()
