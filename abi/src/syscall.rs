@@ -36,7 +36,7 @@ pub const BIGRAM_COUNT_BITS: u32 = 43;
 pub type Bigram = u64;
 
 /// Identity of a pair of calls within a [`Bigram`]; never 0.
-#[inline(always)]
+#[inline]
 pub const fn bigram_key(first: u32, second: u32) -> u64 {
     (((first as u64 & 0x3ff) << CALL_BITS) | (second as u64 & 0x3ff)) + 1
 }

@@ -18,7 +18,9 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// No cgroup v2 hierarchy is mounted.
-    #[error("no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`, or give --cgroup-root")]
+    #[error(
+        "no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`, or give --cgroup-root"
+    )]
     NotMounted,
     /// A directory is not there.
     #[error("cannot open the cgroup {path}")]
@@ -52,14 +54,15 @@ fn root_in(mounts: &str) -> Option<PathBuf> {
         let fields: Vec<_> = before.split(' ').collect();
         // A bind mount of a part of the hierarchy is not its root.
         let whole = fields.get(3) == Some(&"/");
-        (after.split(' ').next() == Some("cgroup2") && whole).then(|| unescape(fields.get(4)?))?
+        let ours = whole && after.split(' ').next() == Some("cgroup2");
+        fields.get(4).filter(|_| ours).map(|point| unescape(point))
     });
     points.min_by_key(|point| point.as_os_str().len())
 }
 
 /// A path of the table, in which blanks are octal escapes.
-fn unescape(field: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")))
+fn unescape(field: &str) -> PathBuf {
+    PathBuf::from(field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
 }
 
 #[cfg(test)]

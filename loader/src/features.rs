@@ -11,7 +11,7 @@ use aya::{
     sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported},
 };
 
-use crate::{btf::Btf, cgroup};
+use crate::{btf::Btf, cgroup, observe::missing_fields};
 
 /// How much of the product hangs on a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ struct Row {
     probe: fn() -> State,
 }
 
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 16] = [
     Row {
         name: "btf",
         purpose: "where fields lie in the kernel's structs",
@@ -85,6 +85,14 @@ const ROWS: [Row; 15] = [
         since: "5.2",
         weight: Weight::Needed,
         probe: types,
+    },
+    Row {
+        name: "kernel_fields",
+        purpose: "paths, parents, users, origins and standard streams of processes, and foreign calls",
+        without: "what needs a field that is missing stays empty in every record, or is not told apart",
+        since: "5.12",
+        weight: Weight::Wanted,
+        probe: fields,
     },
     Row {
         name: "cgroup2",
@@ -244,6 +252,16 @@ fn types() -> State {
     match Btf::of_kernel() {
         Ok(_) => State::Present,
         Err(error) => State::Absent(error.to_string()),
+    }
+}
+
+fn fields() -> State {
+    match Btf::of_kernel() {
+        Ok(types) => {
+            let missing = missing_fields(&types);
+            present_if(missing.is_empty(), &format!("the kernel lacks {}", missing.join(", ")))
+        }
+        Err(error) => State::Unknown(error.to_string()),
     }
 }
 

@@ -22,6 +22,7 @@ use aya::{Btf, Ebpf, EbpfLoader, maps::MapInfo};
 use bulkhead_abi::slot::{SLOTS_MAX, Slot};
 
 pub use self::event::Event;
+pub(crate) use self::layout::missing as missing_fields;
 use self::{network::Network, process::Processes, ring::Ring, slots::Slots, syscall::Syscalls};
 use crate::{cgroup::CgroupError, error::ObserveError, objects};
 
@@ -139,6 +140,7 @@ impl Observer {
     }
 
     /// The next discrete event; `None` when the ring is empty. Records that make no sense are counted and passed over.
+    #[expect(clippy::should_implement_trait, reason = "an empty ring is no end: more may come")]
     pub fn next(&mut self) -> Option<Event> {
         self.ring.next()
     }

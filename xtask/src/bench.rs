@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{}", figure.line());
     }
     if let Some(path) = &arguments.json {
-        write_json(path, &figures, details)?;
+        write_json(path, &figures, &details)?;
     }
     let missed = figures.iter().filter(|figure| !figure.holds()).count();
     if missed > 0 {
@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn write_json(
     path: &PathBuf,
     figures: &[Figure],
-    details: serde_json::Map<String, Value>,
+    details: &serde_json::Map<String, Value>,
 ) -> anyhow::Result<()> {
     let figures: Vec<_> = figures
         .iter()

@@ -49,7 +49,7 @@ pub(super) fn offsets(btf: &Btf) -> Vec<(&'static str, u32)> {
 }
 
 /// Fields that this kernel does not have: each disables a feature, which `doctor` names.
-pub fn missing(btf: &Btf) -> Vec<&'static str> {
+pub(crate) fn missing(btf: &Btf) -> Vec<&'static str> {
     offsets(btf).into_iter().filter(|(_, offset)| *offset == MISSING).map(|(name, _)| name).collect()
 }
 

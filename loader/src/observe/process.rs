@@ -49,6 +49,7 @@ impl Origin {
 }
 
 /// A program was executed in a container.
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of the kernel's record")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecEvent {
     /// Index of the container; 0 while no engine has named it: then go by `cgroup`.

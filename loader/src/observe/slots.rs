@@ -19,30 +19,30 @@ unsafe impl aya::Pod for Plain<Slot> {}
 
 /// `SLOTS` and the cell that makes tasks look again.
 pub(super) struct Slots {
-    slots: HashMap<MapData, u64, Plain<Slot>>,
+    containers: HashMap<MapData, u64, Plain<Slot>>,
     control: Array<MapData, [u32; 2]>,
     started: HashMap<MapData, u64, u32>,
 }
 
 impl Slots {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, ObserveError> {
-        let slots = take_map!(ebpf, "SLOTS");
+        let containers = take_map!(ebpf, "SLOTS");
         let control = take_map!(ebpf, ".data.control");
         let started = take_map!(ebpf, "STARTED");
-        let mut this = Self { slots, control, started };
+        let mut this = Self { containers, control, started };
         this.control.set(0, [1, 0], 0).map_err(control_error)?;
         Ok(this)
     }
 
     pub(super) fn claim(&mut self, cgroup: u64, slot: Slot) -> Result<(), ObserveError> {
-        self.slots.insert(cgroup, Plain(slot), 0).map_err(slots_error)?;
+        self.containers.insert(cgroup, Plain(slot), 0).map_err(slots_error)?;
         self.look_again()
     }
 
     pub(super) fn release(&mut self, cgroup: u64) -> Result<Option<Slot>, ObserveError> {
         let slot = self.of(cgroup);
         if slot.is_some() {
-            self.slots.remove(&cgroup).map_err(slots_error)?;
+            self.containers.remove(&cgroup).map_err(slots_error)?;
             self.look_again()?;
         }
         // It may not be there: the container never had a process.
@@ -51,7 +51,7 @@ impl Slots {
     }
 
     pub(super) fn of(&self, cgroup: u64) -> Option<Slot> {
-        self.slots.get(&cgroup, 0).ok().map(|plain| plain.0)
+        self.containers.get(&cgroup, 0).ok().map(|plain| plain.0)
     }
 
     pub(super) fn mark_started(&mut self, cgroup: u64) -> Result<(), ObserveError> {
@@ -73,7 +73,6 @@ impl Slots {
     pub(super) fn filled_half(&self) -> Result<usize, ObserveError> {
         Ok((self.control.get(&0, 0).map_err(control_error)?[1] ^ 1) as usize & 1)
     }
-
 }
 
 fn slots_error(source: aya::maps::MapError) -> ObserveError {

@@ -137,7 +137,7 @@ impl CallEvent {
         let skip = usize::from(record.text[0] == 0);
         let end = record.text[skip..].iter().position(|byte| *byte == 0).unwrap_or(record.text.len() - skip);
         let text = if end == 0 { Vec::new() } else { record.text[..skip + end].to_vec() };
-        (record.foreign <= 1).then(|| Self {
+        (record.foreign <= 1).then_some(Self {
             slot: record.header.slot,
             cgroup: record.header.cgroup,
             time_ns: record.header.time_ns,

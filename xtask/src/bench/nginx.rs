@@ -35,20 +35,20 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<(Value, Vec<Figure>)> {
     println!("bench: {rounds} rounds of nginx under wrk, {} s each", 2 * (SECONDS + 1));
     // The first load of all warms caches up and is not counted.
     server.requests_per_second()?;
-    let (mut alone, mut observed) = (Vec::new(), Vec::new());
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         alone.push(server.requests_per_second()?);
         let observer = Observer::start(&program, &server.cgroup)?;
-        observed.push(server.requests_per_second()?);
+        beside.push(server.requests_per_second()?);
         observer.end()?;
     }
-    let (alone, observed) = (median(&mut alone), median(&mut observed));
+    let (alone, beside) = (median(&mut alone), median(&mut beside));
     let figure = Figure {
         name: "of its throughput kept by nginx under wrk",
-        value: observed / alone,
+        value: beside / alone,
         bound: Bound::AtLeast(0.93),
     };
-    Ok((json!({ "requests_per_second": { "none": alone, "observe": observed } }), vec![figure]))
+    Ok((json!({ "requests_per_second": { "none": alone, "observe": beside } }), vec![figure]))
 }
 
 fn median(samples: &mut [f64]) -> f64 {
