@@ -420,6 +420,9 @@ impl Core {
                 Effect::Renamed(former) => self.stopped(&former, now),
                 Effect::Changed(cgroup) => {
                     if let Some(container) = self.registry.container(cgroup).cloned() {
+                        // The detector knows neighbours by their addresses, which come after the name.
+                        let (workload, facts) = (container.workload.clone(), container.clone());
+                        self.observe(Worth::Life, cgroup, workload, Body::Started(facts), now);
                         self.inventory(container, LifeState::Running, now);
                     }
                 }
