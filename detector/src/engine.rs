@@ -194,15 +194,16 @@ impl Absorb<'_> {
     }
 
     fn started(&mut self, facts: &Container, at: Timestamp, id: EventId) {
+        let is_new = !self.state.knows(&facts.key);
         let container = self.state.container(&facts.key, at);
-        let restarted =
-            container.started != facts.started || container.key.cgroup != facts.key.cgroup;
+        let restarted = is_new || container.key.cgroup != facts.key.cgroup;
         container.key = facts.key.clone();
         container.remember(&facts.addresses);
         container.facts = Some(facts.clone());
         container.running = true;
         if restarted {
-            container.started = facts.started;
+            // An engine may still tell the start before, or when it was made: another cgroup is evidence of its own.
+            container.started = if is_new { facts.started } else { facts.started.max(at) };
             container.vouched = crate::vouch::Vouched::default();
             container.locality = bulkhead_models::sequence::Locality::default();
             self.state.troubled_until =

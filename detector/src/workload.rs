@@ -216,6 +216,11 @@ impl WorkloadState {
         }
     }
 
+    /// Whether the container was seen before, in whichever cgroup.
+    pub(crate) fn knows(&self, key: &ContainerKey) -> bool {
+        self.containers.contains_key(&format!("{} {}", key.node, key.engine_id))
+    }
+
     /// The container's state, made when it is new.
     pub(crate) fn container(&mut self, key: &ContainerKey, at: Timestamp) -> &mut ContainerState {
         let id = format!("{} {}", key.node, key.engine_id);

@@ -64,15 +64,19 @@ pub fn keys(act: &Act, inventory: &Inventory) -> Vec<Key> {
         Act::Exec { path } => vec![Key::Exec(fold_digits(path))],
         Act::Connect { peer, name, .. } => {
             let (port, protocol) = (peer.port, peer.protocol);
-            let workload = inventory.workload(peer.address);
-            let mut keys = Vec::with_capacity(2);
+            // A container may have addresses that no engine tells; the name that its neighbours asked for still tells whose
+            // they are, and the resolver answered it.
+            let workload = inventory
+                .workload(peer.address)
+                .or_else(|| name.as_deref().and_then(|name| inventory.named(name)));
+            let mut keys = Vec::with_capacity(3);
             if let Some(workload) = workload {
                 keys.push(Key::ConnectWorkload(workload.to_owned(), port, protocol));
             }
             if let Some(name) = name {
                 keys.push(Key::ConnectName(name.clone(), port, protocol));
             }
-            if workload.is_none() {
+            if inventory.workload(peer.address).is_none() {
                 keys.push(Key::ConnectAddress(normalise(peer.address), port, protocol));
             }
             keys

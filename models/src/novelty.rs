@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_domain::baseline::{BaselineEntry, Provenance};
 use bulkhead_domain::behaviour::{Act, BehaviourKind};
+use bulkhead_domain::net::Protocol;
 use bulkhead_domain::score::View;
 use bulkhead_domain::{AlertId, EventId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -172,10 +173,29 @@ impl Novelty {
             }
             waits = true;
         }
-        if !waits && keys.iter().any(|k| self.falls_under(k)) {
+        if !waits && keys.iter().any(|k| self.falls_under(k) || self.is_probe(k)) {
             return Standing::Normal;
         }
         if waits { Standing::Review } else { Standing::New }
+    }
+
+    /// Whether the key is a UDP probe of a known TCP peer: resolvers connect a datagram socket to each address that they
+    /// found, with the port that was asked for, to sort them (RFC 6724); nothing need be sent.
+    fn is_probe(&self, key: &Key) -> bool {
+        let over_tcp = match key {
+            Key::ConnectWorkload(w, port, Protocol::UDP) => {
+                Key::ConnectWorkload(w.clone(), *port, Protocol::TCP)
+            }
+            Key::ConnectName(n, port, Protocol::UDP) => {
+                Key::ConnectName(n.clone(), *port, Protocol::TCP)
+            }
+            Key::ConnectAddress(a, port, Protocol::UDP) => {
+                Key::ConnectAddress(*a, *port, Protocol::TCP)
+            }
+            _ => return false,
+        };
+        let known = self.aliases.get(&over_tcp).and_then(|k| self.known.get(k));
+        known.is_some_and(|k| !k.entry.review) || self.falls_under(&over_tcp)
     }
 
     /// Whether a generalisation of the baseline covers the key.
@@ -498,7 +518,7 @@ fn likeness(a: &Act, b: &Act) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_domain::net::{Peer, Protocol};
+    use bulkhead_domain::net::Peer;
 
     use super::*;
 
@@ -589,6 +609,21 @@ mod tests {
         assert_eq!(world.standing(&connect([10, 0, 0, 9], 6379)), Standing::Normal);
         assert_eq!(world.standing(&connect([10, 0, 0, 9], 22)), Standing::New);
         assert_eq!(world.standing(&Act::Dns { name: "redis.dns.podman".into() }), Standing::Normal);
+    }
+
+    #[test]
+    fn a_resolvers_probe_of_a_known_peer_is_no_new_peer() {
+        let mut world = World::new();
+        let udp = |act: Act| match act {
+            Act::Connect { peer, name, refused } => {
+                Act::Connect { peer: Peer { protocol: Protocol::UDP, ..peer }, name, refused }
+            }
+            other => other,
+        };
+        world.see(&connect([198, 51, 100, 1], 6379), 0, 1);
+        assert_eq!(world.standing(&udp(connect([198, 51, 100, 1], 6379))), Standing::Normal);
+        assert_eq!(world.standing(&udp(connect([198, 51, 100, 1], 53))), Standing::New);
+        assert_eq!(world.standing(&udp(connect([198, 51, 100, 2], 6379))), Standing::New);
     }
 
     #[test]
