@@ -28,12 +28,31 @@ pub struct Outside {
 impl Outside {
     /// Opens it for engines at home on the machine itself, or in a namespace of their own.
     pub fn open(home: Option<&Arc<Netns>>) -> Result<Self, HarnessError> {
-        let netns = Netns::new("out")?;
-        let block = Block::claim(Range::Outside)?;
-        let link = format!("bho{}", unique());
-        let outside = Self { netns, block, link, home: home.cloned() };
-        outside.connect()?;
-        Ok(outside)
+        // Blocks that something else routes are held until a free one is found, so that none is tried twice.
+        let mut taken = Vec::new();
+        loop {
+            let block = Block::claim(Range::Outside)?;
+            let routes = match home {
+                Some(home) => home.ip(&["-o", "route"])?,
+                None => output(Command::new("ip").args(["-o", "route"]))?,
+            };
+            let ours = [
+                format!("{}/", block.peer(0)),
+                format!("{}/", Ipv4Addr::from_bits(block.link(0).to_bits() & !3)),
+            ];
+            if routes
+                .lines()
+                .any(|route| ours.iter().any(|prefix| route.starts_with(prefix.as_str())))
+            {
+                taken.push(block);
+                continue;
+            }
+            let netns = Netns::new("out")?;
+            let outside =
+                Self { netns, block, link: format!("bho{}", unique()), home: home.cloned() };
+            outside.connect()?;
+            return Ok(outside);
+        }
     }
 
     /// The namespace, to listen and to answer in.

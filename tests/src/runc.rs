@@ -1,6 +1,7 @@
 //! Containers from runc alone: no engine knows them, only their cgroup and their namespaces do.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -40,7 +41,7 @@ const CAPABILITIES: [&str; 14] = [
 pub struct Runc {
     directory: PathBuf,
     cgroup_parent: String,
-    ids: Vec<String>,
+    annotations: BTreeMap<String, String>,
 }
 
 /// A container that runc started.
@@ -62,7 +63,7 @@ impl Runc {
         Ok(Self {
             directory: directory.to_owned(),
             cgroup_parent: format!("bulkhead-{}", unique()),
-            ids: Vec::new(),
+            annotations: BTreeMap::new(),
         })
     }
 
@@ -71,24 +72,29 @@ impl Runc {
         &self.cgroup_parent
     }
 
+    /// Gives every container made from now on an annotation, which is what labels are to engines.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        self.annotations.insert(key.to_owned(), value.to_owned());
+    }
+
     /// Starts a container that runs this command, in a network namespace of the test's or an empty one of its own.
     pub fn run(&mut self, netns: Option<&Netns>, command: &[&str]) -> Result<Bare, HarnessError> {
-        let id = container_id();
-        let bundle = self.directory.join("bundles").join(&id);
-        fs::create_dir_all(&bundle).map_err(io(format!("cannot make {}", bundle.display())))?;
-        let config = self.config(&id, netns, command);
-        fs::write(bundle.join("config.json"), config.to_string())
-            .map_err(io("cannot write config.json"))?;
+        self.run_as(&container_id(), netns, command)
+    }
+
+    /// Starts one under this id: again, when one of that id was removed before.
+    pub fn run_as(
+        &self,
+        id: &str,
+        netns: Option<&Netns>,
+        command: &[&str],
+    ) -> Result<Bare, HarnessError> {
+        let bundle = self.bundle(id, netns, command)?;
         let pid_file = bundle.join("pid");
         let log = bundle.join("runc.log");
-        let mut run = Command::new("runc");
-        run.arg("--root")
-            .arg(self.state())
-            .arg("--log")
-            .arg(&log)
-            .args(["run", "--detach", "--bundle"]);
-        run.arg(&bundle).arg("--pid-file").arg(&pid_file).arg(&id);
-        self.ids.push(id.clone());
+        let mut run = self.runc();
+        run.arg("--log").arg(&log).args(["run", "--detach", "--bundle"]);
+        run.arg(&bundle).arg("--pid-file").arg(&pid_file).arg(id);
         // A detached container keeps the streams of its starter, so they are no pipes of ours.
         let status = run
             .stdin(Stdio::null())
@@ -105,11 +111,45 @@ impl Runc {
             .trim()
             .parse()
             .map_err(|_| HarnessError::Unexpected(format!("{text:?} is no pid")))?;
-        Ok(Bare { state: self.state(), id, pid, cgroup: cgroup_of(pid)? })
+        Ok(Bare { state: self.state(), id: id.to_owned(), pid, cgroup: cgroup_of(pid)? })
     }
 
-    fn state(&self) -> PathBuf {
+    /// Runs a container of this id to its end, and takes it away: one run of runc, for many short ones in a row.
+    pub fn run_to_end(
+        &self,
+        id: &str,
+        netns: Option<&Netns>,
+        command: &[&str],
+    ) -> Result<Finished, HarnessError> {
+        let bundle = self.bundle(id, netns, command)?;
+        let finished = finish(self.runc().args(["run", "--bundle"]).arg(&bundle).arg(id));
+        let _ = fs::remove_dir_all(&bundle);
+        finished
+    }
+
+    /// The directory of its containers' states, one each.
+    pub fn state(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    fn runc(&self) -> Command {
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(self.state());
+        command
+    }
+
+    fn bundle(
+        &self,
+        id: &str,
+        netns: Option<&Netns>,
+        command: &[&str],
+    ) -> Result<PathBuf, HarnessError> {
+        let bundle = self.directory.join("bundles").join(id);
+        fs::create_dir_all(&bundle).map_err(io(format!("cannot make {}", bundle.display())))?;
+        let config = self.config(id, netns, command);
+        fs::write(bundle.join("config.json"), config.to_string())
+            .map_err(io("cannot write config.json"))?;
+        Ok(bundle)
     }
 
     fn config(&self, id: &str, netns: Option<&Netns>, command: &[&str]) -> serde_json::Value {
@@ -132,6 +172,7 @@ impl Runc {
             },
             "root": { "path": self.directory.join("rootfs"), "readonly": false },
             "hostname": &id[..12],
+            "annotations": self.annotations,
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc" },
                 { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -180,13 +221,8 @@ impl Bare {
 
 impl Drop for Runc {
     fn drop(&mut self) {
-        for id in &self.ids {
-            let _ = output(
-                Command::new("runc")
-                    .arg("--root")
-                    .arg(self.state())
-                    .args(["delete", "--force", id]),
-            );
+        for entry in fs::read_dir(self.state()).into_iter().flatten().flatten() {
+            let _ = output(self.runc().args(["delete", "--force"]).arg(entry.file_name()));
         }
         remove_cgroup_parent(&self.cgroup_parent);
         let _ = fs::remove_dir_all(&self.directory);

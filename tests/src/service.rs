@@ -25,6 +25,8 @@ pub struct Place {
     pub cgroup_root: PathBuf,
     /// The directory on a bpffs that it pins guards and leases in.
     pub pins: PathBuf,
+    /// The product's binary: the one that cargo put beside the program that runs this, unless it is set.
+    pub program: PathBuf,
 }
 
 impl Place {
@@ -43,6 +45,7 @@ impl Place {
             directory: directory.to_owned(),
             cgroup_root,
             pins: Path::new("/sys/fs/bpf").join(cgroup_parent),
+            program: binary(),
         })
     }
 }
@@ -123,8 +126,8 @@ impl Service {
 
     /// A command of it in this place, to be run by the caller.
     pub fn command(&self, words: &[&str]) -> Command {
-        let Place { directory, cgroup_root, pins } = &self.place;
-        let mut command = Command::new(binary());
+        let Place { directory, cgroup_root, pins, program } = &self.place;
+        let mut command = Command::new(program);
         command.args(words).arg("--config").arg(&self.config);
         command
             .arg("--state")

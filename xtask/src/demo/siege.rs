@@ -229,10 +229,11 @@ impl Acts<'_> {
         let (ok, failed) = all
             .iter()
             .fold((0, 0), |(ok, failed), visits| (ok + visits.ok, failed + visits.failed));
+        let seconds = all.iter().filter(|visits| visits.failed > 0).count();
         self.closing.row(
             "visitors were served throughout",
-            ok > failed * 50,
-            &format!("{ok} requests answered, {failed} not"),
+            ok > failed * 100,
+            &format!("{ok} requests answered, {failed} not, those within {seconds} s"),
         );
     }
 
