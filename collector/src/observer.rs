@@ -130,7 +130,6 @@ impl Kernel for Observed {
             ("quota".to_owned(), processes.lost_quota + network.acts_lost_quota),
             ("ring_full".to_owned(), processes.lost_ring + network.acts_lost_ring),
             ("bigrams".to_owned(), calls.bigrams_lost),
-            ("flow_table_full".to_owned(), network.unnamed_packets),
             ("recursion".to_owned(), self.skipped),
         ]);
         Ok(Counters {

@@ -303,14 +303,11 @@ fn most_frequent(pairs: HashMap<(u16, u16), u64>) -> Vec<((u16, u16), u64)> {
 }
 
 /// What was lost, and what was not: events that arrived, and acts that the kernel counted instead of reporting them again.
-/// Calls and packets are kept in their thousands; they count where some of their own kind were lost.
-fn loss(
-    before: &Counters,
-    now: &Counters,
-    tally: &Tally,
-    network: &Network<'_>,
-    calls: u64,
-) -> Loss {
+/// Calls are kept in their thousands; they count where some of their own kind were lost.
+///
+/// Packets of more peers than the flow table has room for are no loss: they are in the totals, and a public service with
+/// many clients would be blind for ever. That a container reaches so many peers is what the fan-out features are for.
+fn loss(before: &Counters, now: &Counters, tally: &Tally, calls: u64) -> Loss {
     let mut by_cause: BTreeMap<String, u64> = now
         .losses
         .iter()
@@ -326,9 +323,6 @@ fn loss(
     let mut kept = tally.events + now.acts_repeated.saturating_sub(before.acts_repeated);
     if lost(&["recursion", "bigrams"]) {
         kept += calls;
-    }
-    if lost(&["flow_table_full"]) {
-        kept += network.of(|n| n.packets_out + n.packets_in);
     }
     Loss { by_cause, kept }
 }

@@ -67,7 +67,7 @@ pub struct PeerTraffic {
 /// What of a window was lost, by cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// Lost events by cause, in the loader's words (`quota`, `ring_full`, `flow_table_full`, `recursion`, …).
+    /// Lost events by cause, in the loader's words (`quota`, `ring_full`, `recursion`, …).
     pub by_cause: BTreeMap<String, u64>,
     /// Events that arrived or were counted in full.
     pub kept: u64,
