@@ -265,12 +265,34 @@ fn threads_that_are_older_than_the_observer_are_counted() {
     actor.act();
     for _ in 0..2 {
         // As the agent does when it starts again under a running container.
-        let observer = observe(&root);
-        let mut observed = Observed { root: Cgroup::root("call"), observer, slots: 0 };
+        let mut observed =
+            Observed { root: Cgroup::root("call"), observer: observe(&root), slots: 0 };
         let slot = observed.claim(&cgroup);
         actor.act();
         assert_eq!(observed.native(slot, GETPPID), THREADS * CALLS);
     }
+    actor.end();
+}
+
+#[test]
+fn a_million_calls_of_several_threads_are_counted_exactly_while_a_reader_reads() {
+    let Some(mut observed) = Observed::open("syscall") else { return };
+    let (cgroup, slot) = observed.container("busy");
+    let mut actor = Actor::start(&cgroup, "threads");
+    actor.act();
+    let rounds = 1_000_000 / (THREADS * CALLS);
+    thread::scope(|scope| {
+        let acting = scope.spawn(|| (0..rounds).for_each(|_| actor.act()));
+        let mut last = 0;
+        while !acting.is_finished() {
+            let now = observed.native(slot, GETPPID);
+            assert!(now >= last, "counters only grow: {last}, then {now}");
+            last = now;
+            observed.ngrams(slot);
+            observed.observer.syscalls.take_run(slot).expect("the map can be read");
+        }
+    });
+    assert_eq!(observed.native(slot, GETPPID), 1_000_000);
     actor.end();
 }
 
