@@ -242,6 +242,12 @@ impl Container {
         self.refresh()
     }
 
+    /// Kills it and starts it again as itself, without the second that a stop leaves it.
+    pub fn kill_and_start(&mut self) -> Result<(), HarnessError> {
+        self.engine.output(&["restart", "--time", "0", &self.id])?;
+        self.refresh()
+    }
+
     /// Stops it and keeps it.
     pub fn stop(&self) -> Result<(), HarnessError> {
         self.engine.output(&["stop", "--time", "1", &self.id]).map(drop)

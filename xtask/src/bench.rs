@@ -4,7 +4,9 @@
 //! compared. Figures are ratios: nanoseconds mean nothing elsewhere.
 
 mod latency;
+mod memory;
 mod nginx;
+mod starts;
 mod syscalls;
 
 use std::{fs, path::PathBuf};
@@ -12,7 +14,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::{ebpf, outcome::Refusal};
+use crate::{ebpf, outcome::Refusal, step, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -25,6 +27,8 @@ pub(crate) struct Arguments {
     /// Write the figures into this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    starts: starts::Options,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +39,10 @@ enum Bench {
     Nginx,
     /// How soon a measure refuses its first packet.
     Latency,
+    /// What both processes and their maps take with fifty containers.
+    Memory,
+    /// Whether a container that starts or restarts gets a packet past a measure; takes a quarter of an hour.
+    Starts,
 }
 
 /// A figure, and the bound that it must keep.
@@ -98,6 +106,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         details.insert("latency".into(), measured);
         figures.extend(found);
     }
+    if wants(Bench::Memory) || wants(Bench::Starts) {
+        let program = product()?;
+        if wants(Bench::Memory) {
+            let (measured, found) = memory::run(&program)?;
+            details.insert("memory".into(), measured);
+            figures.extend(found);
+        }
+        if wants(Bench::Starts) {
+            let (measured, found) = starts::run(&arguments.starts, &program)?;
+            details.insert("starts".into(), measured);
+            figures.extend(found);
+        }
+    }
     for figure in &figures {
         println!("{}", figure.line());
     }
@@ -110,6 +131,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("bench: all {} bounds held, over {} rounds", figures.len(), arguments.rounds);
     Ok(())
+}
+
+/// Builds the product as it is released, and says where it is.
+fn product() -> anyhow::Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--locked", "--package", "bulkhead-cli"]);
+    println!("bench: building the product as it is released; the first time takes minutes");
+    step::quietly("bench-build-product", &mut cargo)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace::root().join("target"), PathBuf::from);
+    Ok(target.join("release/bulkhead"))
 }
 
 fn write_json(
