@@ -147,7 +147,7 @@ pub fn build(
         arch: syscalls::native(),
         syscalls: by_name(&calls),
         bigrams: most_frequent(grown(&before.bigrams, &now.bigrams)),
-        loss: loss(before, now, tally, &network, calls.values().sum()),
+        loss: loss(before, now, tally, calls.values().sum()),
         ngrams: sequences.ngrams,
         runs: sequences.runs,
         peers,
