@@ -116,9 +116,10 @@ impl Podman {
     pub fn network_create(&mut self, name: &str) -> Result<&Network, HarnessError> {
         let block = Block::claim(Range::Containers)?;
         let bridge = format!("bhp{}", unique());
+        let whole = self.whole_name(name);
         // Written as Podman keeps it: its command line cannot name the bridge before 4.4.
         let network = json!({
-            "name": name,
+            "name": whole,
             "id": container_id(),
             "driver": "bridge",
             "network_interface": bridge,
@@ -132,7 +133,7 @@ impl Podman {
             "dns_enabled": true,
             "ipam_options": { "driver": "host-local" },
         });
-        let path = self.directory.join("networks").join(format!("{name}.json"));
+        let path = self.directory.join("networks").join(format!("{whole}.json"));
         fs::write(&path, network.to_string())
             .map_err(io(format!("cannot write {}", path.display())))?;
         // Containers ask this resolver and no other; Podman would add the machine's own as a second.
@@ -161,6 +162,7 @@ impl Podman {
             self.networks.iter().find(|network| Some(&network.name) == options.network.as_ref())
         {
             options.volumes.push((self.resolv_conf(&network.name), "/etc/resolv.conf".into()));
+            options.network = Some(self.whole_name(&network.name));
         }
         self.cli.run(image, &options)
     }
@@ -189,6 +191,14 @@ impl Podman {
         self.service = None;
     }
 
+    /// A network's name with this run's own in it.
+    ///
+    /// Podman keeps the addresses that are taken in one file for the whole machine, by the network's name: what a run that
+    /// was killed took would stay taken for the next one.
+    fn whole_name(&self, network: &str) -> String {
+        format!("{network}-{}", self.cgroup_parent.replace('/', "-"))
+    }
+
     fn resolv_conf(&self, network: &str) -> PathBuf {
         self.directory.join("dns").join(format!("{network}.resolv.conf"))
     }
@@ -200,7 +210,7 @@ impl Drop for Podman {
         // Each step on its own: what one leaves, the next may still take.
         let _ = self.cli.output(&["rm", "--all", "--force", "--time", "0"]);
         for network in &self.networks {
-            let _ = self.cli.output(&["network", "rm", "--force", &network.name]);
+            let _ = self.cli.output(&["network", "rm", "--force", &self.whole_name(&network.name)]);
             let _ = output(crate::netns::inside(self.cli.home.as_deref(), "ip".as_ref()).args([
                 "link",
                 "del",
