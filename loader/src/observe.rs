@@ -5,6 +5,7 @@
 pub mod dns;
 mod event;
 mod layout;
+pub mod memory;
 pub mod network;
 pub mod process;
 mod ring;
@@ -33,7 +34,7 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// Where the guards pinned `SLOTS`; `None` observes with a map of its own.
     pub pin_dir: Option<PathBuf>,
-    /// Most containers at once, 1..=[`SLOTS_MAX`]: memory of counters grows with it.
+    /// Most containers at once, 1..[`SLOTS_MAX`]: memory of counters grows with it, by [`memory::bytes_max`].
     pub slots_max: u32,
 }
 

@@ -8,7 +8,7 @@ use bulkhead_abi::{
     slot::{FLAG_OBSERVED, Slot},
     syscall::{bucket, shift},
 };
-use bulkhead_loader::observe::{Config, Event, Observer, syscall::CallEvent};
+use bulkhead_loader::observe::{Config, Event, Observer, memory::bytes_max, syscall::CallEvent};
 use bulkhead_tests::requirement::{Need, met};
 
 use support::{
@@ -311,6 +311,20 @@ fn a_container_is_counted_from_its_claim_to_its_release() {
     actor.act();
     assert_eq!(observed.native(slot, GETPPID), THREADS * CALLS, "nothing is counted after");
     actor.end();
+}
+
+#[test]
+fn the_maps_take_what_the_formula_says() {
+    let Some(observed) = Observed::open("syscall") else { return };
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("it exists");
+    let last = possible.trim().rsplit(['-', ',']).next().expect("there is a CPU");
+    let cpus = last.parse::<u32>().expect("a number") + 1;
+    let (bytes, most) = (observed.observer.memory().expect("it is told"), bytes_max(8, cpus));
+    assert!(bytes <= most, "{bytes} bytes, and the formula says {most}");
+    assert!(
+        bytes >= most * 8 / 10,
+        "{bytes} bytes, and the formula says {most}: it promises nothing"
+    );
 }
 
 #[test]
