@@ -113,6 +113,10 @@ fn actor() {
             // SAFETY: the process gets a name space of its own for its host name, and ends soon.
             unsafe { libc::unshare(libc::CLONE_NEWUTS) };
         }
+        "clone3" => {
+            clone3(0);
+            clone3(libc::CLONE_NEWUTS);
+        }
         "flood" => (0..20_000).for_each(connect_unix),
         "connects" => (0..10).for_each(connect_unix),
         other => panic!("no such act: {other}"),
@@ -172,6 +176,24 @@ fn threads() {
     let workers = workers.lock().expect("nobody panicked");
     workers.iter().for_each(|(tell, _)| tell.send(()).expect("it listens"));
     workers.iter().for_each(|(_, hear)| hear.recv().expect("it answers"));
+}
+
+/// Makes a process that ends at once.
+fn clone3(flags: libc::c_int) {
+    // `struct clone_args` of `linux/sched.h`, in eleven numbers.
+    let mut arguments = [0u64; 11];
+    arguments[0] = flags as u64;
+    arguments[4] = libc::SIGCHLD as u64;
+    // SAFETY: as `fork`: the child does nothing but end.
+    unsafe {
+        let child = libc::syscall(libc::SYS_clone3, arguments.as_mut_ptr(), 88);
+        if child == 0 {
+            libc::_exit(0);
+        }
+        assert!(child > 0, "{}", std::io::Error::last_os_error());
+        let child = libc::pid_t::try_from(child).expect("a process id");
+        assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+    }
 }
 
 /// Connects to a Unix socket that is not there.
@@ -361,6 +383,20 @@ fn a_privileged_call_is_an_act_that_names_its_process() {
         again.is_empty() && counters.repeated > 0 || again.len() == 1,
         "once an epoch, and counted the rest of the time: {again:?}, {counters:?}"
     );
+    actor.end();
+}
+
+#[test]
+fn a_process_in_new_name_spaces_is_an_act_and_a_plain_one_is_none() {
+    let Some(mut observed) = Observed::open("syscall") else { return };
+    let (cgroup, slot) = observed.container("one");
+    let mut actor = Actor::start(&cgroup, "clone3");
+    observed.acts(slot);
+    actor.act();
+    let mut acts = observed.acts(slot);
+    acts.retain(|act| act.call == libc::SYS_clone3 as u32);
+    let [act] = acts.as_slice() else { panic!("not one act: {acts:?}") };
+    assert_eq!(act.arguments, [libc::CLONE_NEWUTS as u64, 0]);
     actor.end();
 }
 

@@ -58,13 +58,15 @@ static ACTS: LruHashMap<ActKey, u64, 8192> = LruHashMap::new();
 #[unsafe(no_mangle)]
 static WATCHED: [u64; 8] = [0; 8];
 
-/// Native numbers whose arguments decide: `socket`, `connect` and `clone`.
+/// Native numbers whose arguments decide: `socket`, `connect`, `clone` and `clone3`.
 #[unsafe(no_mangle)]
 static CALL_SOCKET: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 static CALL_CONNECT: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 static CALL_CLONE: u32 = u32::MAX;
+#[unsafe(no_mangle)]
+static CALL_CLONE3: u32 = u32::MAX;
 
 /// Offsets of the first two arguments in `pt_regs`, native and of the foreign ABI.
 #[unsafe(no_mangle)]
@@ -317,6 +319,16 @@ fn act(ctx: &RawTracePointContext, slot: u32, number: u32, foreign: bool) {
         }
         shown = [u64::from(family), 0];
         hash = hash_text(&mut text);
+    } else if !foreign && number == global!(CALL_CLONE3) {
+        let mut flags = 0u64;
+        // SAFETY: the helper checks the address; `struct clone_args` begins with the flags, eight bytes.
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut flags).cast(), 8, arguments[0] as *const _) };
+        if failed != 0 || flags & CLONE_NEW == 0 {
+            return;
+        }
+        shown = [flags & CLONE_NEW, 0];
+        hash = shown[0];
     } else if !foreign && number == global!(CALL_CLONE) {
         if arguments[0] & CLONE_NEW == 0 {
             return;

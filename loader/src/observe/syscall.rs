@@ -16,7 +16,7 @@ use crate::error::ObserveError;
 
 /// Calls that are acts, by native number: privileged ones, those that change namespaces, and those that hide others.
 #[cfg(target_arch = "x86_64")]
-const WATCHED: [libc::c_long; 52] = [
+const WATCHED: [libc::c_long; 53] = [
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -69,11 +69,12 @@ const WATCHED: [libc::c_long; 52] = [
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_clone,
+    libc::SYS_clone3,
 ];
 
 /// On other architectures the numbers differ, and some calls do not exist.
 #[cfg(not(target_arch = "x86_64"))]
-const WATCHED: [libc::c_long; 13] = [
+const WATCHED: [libc::c_long; 14] = [
     libc::SYS_ptrace,
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -87,6 +88,7 @@ const WATCHED: [libc::c_long; 13] = [
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_clone,
+    libc::SYS_clone3,
 ];
 
 /// A bit for each watched call.
@@ -100,11 +102,12 @@ pub(super) fn watched() -> [u64; 8] {
 }
 
 /// Calls whose arguments decide whether they are acts.
-pub(super) fn special() -> [(&'static str, u32); 3] {
+pub(super) fn special() -> [(&'static str, u32); 4] {
     [
         ("CALL_SOCKET", libc::SYS_socket as u32),
         ("CALL_CONNECT", libc::SYS_connect as u32),
         ("CALL_CLONE", libc::SYS_clone as u32),
+        ("CALL_CLONE3", libc::SYS_clone3 as u32),
     ]
 }
 
@@ -125,7 +128,7 @@ pub struct CallEvent {
     pub call: u32,
     /// It came in by the 32-bit ABI.
     pub foreign: bool,
-    /// What qualifies it: family and type of `socket`, family of `connect`, new namespaces of `clone`, else the first two
+    /// What qualifies it: family and type of `socket`, family of `connect`, new namespaces of `clone` and `clone3`, else the first two
     /// arguments.
     pub arguments: [u64; 2],
     /// Path of a Unix socket that was connected to; abstract ones begin with a 0 byte. Hostile bytes.
