@@ -7,6 +7,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::eventually,
+    command::{eventually, output},
     engine::{Container, RunOptions},
     error::{HarnessError, io},
     image::{Image, workspace},
@@ -108,6 +109,12 @@ impl Shop {
             run("shop-1", "shop", shops[0], &python("/app/shop.py"))?,
             run("shop-2", "shop", shops[1], &python("/app/shop.py"))?,
         ];
+        // Podman's resolver learns of a new container a moment later, and nginx gives up on a name that is not there yet.
+        for name in ["shop-1", "shop-2"] {
+            if !eventually(Duration::from_secs(30), || resolves(&store, name)) {
+                return Err(HarnessError::Unexpected(format!("nobody answers for {name}")));
+            }
+        }
         let web = run("web", "web", web, &["nginx", "-c", "/app/nginx.conf"])?;
         let visitors = run("visitors", "visitors", visitors, &python("/app/visitors.py"))?;
         let shop = Self {
@@ -179,4 +186,13 @@ impl Shop {
             .and_then(|()| fs::rename(&partial, self.control.join(name)))
             .map_err(io(format!("cannot write the order {name}")))
     }
+}
+
+/// Whether a name is answered where a container asks. Nothing runs in the container itself: the process stays in this one's
+/// cgroup.
+fn resolves(container: &Container, name: &str) -> bool {
+    let pid = container.pid.to_string();
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &pid, "--net", "--mount", "getent", "hosts", name]);
+    output(&mut command).is_ok()
 }
