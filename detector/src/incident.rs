@@ -185,7 +185,10 @@ impl Incident {
         {
             self.certain.push(part.clone());
         }
-        if !exceedance.window.is_empty() && exceedance.score.0 >= self.window_score {
+        // The strangest window tells most; but one about another peer (the same workload's other address, say) asks for a
+        // measure of its own.
+        let elsewhere = peer_of(&exceedance.window) != peer_of(&self.window);
+        if !exceedance.window.is_empty() && (exceedance.score.0 >= self.window_score || elsewhere) {
             self.window_score = exceedance.score.0;
             self.window.clone_from(&exceedance.window);
         }
@@ -245,6 +248,11 @@ impl Acceptable {
             self.repository.clone_from(&more.repository);
         }
     }
+}
+
+/// The peer that a window's strongest part is about.
+fn peer_of(window: &[Brought]) -> Option<bulkhead_domain::net::Peer> {
+    window.iter().find_map(|brought| brought.parts.first()?.peer)
 }
 
 fn rank(class: AlertClass) -> u8 {
