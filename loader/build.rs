@@ -4,7 +4,10 @@ use std::{env, path::PathBuf};
 
 fn main() {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../target"),
+        || {
+            PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+                .join("../target")
+        },
         PathBuf::from,
     );
     for object in ["observe", "guard"] {

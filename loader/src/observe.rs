@@ -155,7 +155,8 @@ impl Observer {
     pub fn memory(&self) -> Result<u64, ObserveError> {
         let mut maps = BTreeSet::new();
         for (_, program) in self.ebpf.programs() {
-            let ids = program.info().and_then(|info| info.map_ids()).map_err(ObserveError::Memory)?;
+            let ids =
+                program.info().and_then(|info| info.map_ids()).map_err(ObserveError::Memory)?;
             maps.extend(ids.into_iter().flatten());
         }
         let mut bytes = 0;
@@ -197,9 +198,8 @@ fn fdinfo(fd: RawFd, field: &str) -> Option<u64> {
 }
 
 fn open(root: &Path) -> Result<File, ObserveError> {
-    File::open(root).map_err(|source| {
-        CgroupError::Open { path: root.display().to_string(), source }.into()
-    })
+    File::open(root)
+        .map_err(|source| CgroupError::Open { path: root.display().to_string(), source }.into())
 }
 
 /// A named map of the object, as its aya type.
@@ -213,4 +213,3 @@ macro_rules! take_map {
     };
 }
 use take_map;
-

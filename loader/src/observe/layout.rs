@@ -50,14 +50,19 @@ pub(super) fn offsets(btf: &Btf) -> Vec<(&'static str, u32)> {
 
 /// Fields that this kernel does not have: each disables a feature, which `doctor` names.
 pub(crate) fn missing(btf: &Btf) -> Vec<&'static str> {
-    offsets(btf).into_iter().filter(|(_, offset)| *offset == MISSING).map(|(name, _)| name).collect()
+    offsets(btf)
+        .into_iter()
+        .filter(|(_, offset)| *offset == MISSING)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// Offsets in `pt_regs` of a call's first two arguments: native, then of the 32-bit ABI.
 pub(super) fn arguments(btf: &Btf) -> [u32; 4] {
     let native = if cfg!(target_arch = "x86_64") { ["di", "si"] } else { ["regs", "regs"] };
     let [first, second] = native.map(|field| btf.offset("pt_regs", field).unwrap_or(MISSING));
-    let second = if cfg!(target_arch = "x86_64") || second == MISSING { second } else { second + 8 };
+    let second =
+        if cfg!(target_arch = "x86_64") || second == MISSING { second } else { second + 8 };
     let foreign = ["bx", "cx"].map(|field| btf.offset("pt_regs", field).unwrap_or(MISSING));
     [first, second, foreign[0], foreign[1]]
 }

@@ -185,5 +185,4 @@ impl Processes {
             .map(|plain| plain.0)
             .map_err(|source| ObserveError::Map { map: "PROCESSES", source })
     }
-
 }

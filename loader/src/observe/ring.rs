@@ -11,7 +11,8 @@ use bulkhead_abi::{
     network::NetworkRecord,
     process::{CgroupRecord, ExecRecord, ProcessRecord},
     ring::{
-        KIND_ATTACH, KIND_CALL, KIND_CGROUP_GONE, KIND_CGROUP_MADE, KIND_DNS, KIND_EXEC, KIND_NETWORK,
+        KIND_ATTACH, KIND_CALL, KIND_CGROUP_GONE, KIND_CGROUP_MADE, KIND_DNS, KIND_EXEC,
+        KIND_NETWORK,
     },
     syscall::CallRecord,
 };
@@ -66,7 +67,9 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         KIND_EXEC => Event::Exec(ExecEvent::from_record(&record::<ExecRecord>(bytes)?)?),
         KIND_ATTACH => Event::Attach(ProcessEvent::from_record(&record::<ProcessRecord>(bytes)?)),
         KIND_CALL => Event::Call(CallEvent::from_record(&record::<CallRecord>(bytes)?)?),
-        KIND_NETWORK => Event::Network(NetworkEvent::from_record(&record::<NetworkRecord>(bytes)?)?),
+        KIND_NETWORK => {
+            Event::Network(NetworkEvent::from_record(&record::<NetworkRecord>(bytes)?)?)
+        }
         KIND_DNS => {
             let rest = bytes.get(size_of::<DnsRecord>()..)?;
             Event::Dns(DnsEvent::from_record(&record::<DnsRecord>(bytes)?, rest)?)

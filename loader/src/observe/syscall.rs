@@ -138,7 +138,10 @@ pub struct CallEvent {
 impl CallEvent {
     pub(super) fn from_record(record: &CallRecord) -> Option<Self> {
         let skip = usize::from(record.text[0] == 0);
-        let end = record.text[skip..].iter().position(|byte| *byte == 0).unwrap_or(record.text.len() - skip);
+        let end = record.text[skip..]
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(record.text.len() - skip);
         let text = if end == 0 { Vec::new() } else { record.text[..skip + end].to_vec() };
         (record.foreign <= 1).then_some(Self {
             slot: record.header.slot,
@@ -246,9 +249,7 @@ impl Syscalls {
             }
         }
         if !buckets.is_empty() {
-            self.ngrams
-                .set(index, Plain(Ngrams { words: [0; NGRAM_WORDS] }), 0)
-                .map_err(map)?;
+            self.ngrams.set(index, Plain(Ngrams { words: [0; NGRAM_WORDS] }), 0).map_err(map)?;
         }
         Ok(buckets)
     }
@@ -264,5 +265,4 @@ impl Syscalls {
         }
         Ok(run.calls[..length].to_vec())
     }
-
 }
