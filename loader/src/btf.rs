@@ -15,6 +15,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -99,6 +100,18 @@ impl Btf {
             id = inner;
         }
         offset.is_multiple_of(8).then_some(offset / 8)
+    }
+
+    /// Whether programs can attach to a tracepoint by its types (`tp_btf`).
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.records.iter().skip(1).any(|at| {
+            let words = word(&self.types, *at).zip(word(&self.types, at + 4));
+            words.is_some_and(|(text, info)| {
+                kind(info) == KIND_TYPEDEF
+                    && self.string(text).and_then(|text| text.strip_prefix("btf_trace_"))
+                        == Some(name)
+            })
+        })
     }
 
     /// Walks all records once, remembering where each begins.
@@ -201,7 +214,7 @@ mod tests {
 
     /// BTF of `struct outer { u32 first; struct { u32 second; }; }` and its integer.
     fn sample() -> Vec<u8> {
-        let strings = b"\0u32\0outer\0first\0second\0";
+        let strings = b"\0u32\0outer\0first\0second\0btf_trace_fork\0";
         let mut types = Vec::new();
         let mut push = |words: &[u32]| {
             for word in words {
@@ -211,6 +224,7 @@ mod tests {
         push(&[1, KIND_INT << 24, 4, 32]);
         push(&[0, KIND_STRUCT << 24 | 1, 4, 17, 1, 0]);
         push(&[5, KIND_STRUCT << 24 | 2, 8, 11, 1, 0, 0, 2, 32]);
+        push(&[24, KIND_TYPEDEF << 24, 1]);
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC.to_ne_bytes());
         bytes.extend_from_slice(&[1, 0]);
@@ -234,6 +248,13 @@ mod tests {
         let btf = Btf::parse(&sample()).unwrap();
         assert_eq!(btf.offset("outer", "third"), None);
         assert_eq!(btf.offset("inner", "first"), None);
+    }
+
+    #[test]
+    fn a_tracepoint_is_known_by_its_type() {
+        let btf = Btf::parse(&sample()).unwrap();
+        assert!(btf.has_tracepoint("fork"));
+        assert!(!btf.has_tracepoint("outer"));
     }
 
     #[test]

@@ -124,7 +124,7 @@ const ROWS: [Row; 16] = [
         without: "no process behaviours and no origin of processes",
         since: "5.5",
         weight: Weight::Needed,
-        probe: || program(ProgramType::Tracing),
+        probe: typed_tracepoints,
     },
     Row {
         name: "task_storage",
@@ -265,6 +265,17 @@ fn fields() -> State {
     }
 }
 
+/// Asked of the types: the kernel's own probe program is of another kind, which lockdown refuses.
+fn typed_tracepoints() -> State {
+    match Btf::of_kernel() {
+        Ok(types) => present_if(
+            types.has_tracepoint("sched_process_exec"),
+            "the kernel has no typed tracepoints",
+        ),
+        Err(error) => State::Absent(error.to_string()),
+    }
+}
+
 fn hierarchy() -> State {
     match cgroup::root() {
         Ok(_) => State::Present,
@@ -279,14 +290,15 @@ fn pins() -> State {
 }
 
 fn lsm() -> State {
-    let active = match fs::read_to_string("/sys/kernel/security/lsm") {
-        Ok(active) => active,
-        Err(error) => return State::Unknown(format!("/sys/kernel/security/lsm: {error}")),
-    };
+    // Not there where securityfs is not mounted: then only the program tells.
+    let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "bpf".into());
     if !active.split(',').any(|name| name.trim() == "bpf") {
         return State::Absent("`bpf` is not in the kernel's `lsm=` list".into());
     }
-    program(ProgramType::Lsm(LsmAttachType::Mac))
+    match program(ProgramType::Lsm(LsmAttachType::Mac)) {
+        State::Unknown(cause) => State::Absent(format!("the kernel refused the program: {cause}")),
+        found => found,
+    }
 }
 
 fn jit() -> State {
