@@ -156,9 +156,9 @@ fn write(path: &Path, label: &str, key: &[u8; 32], mode: u32) -> Result<(), KeyE
 }
 
 fn read(path: &Path, label: &str) -> Result<[u8; 32], KeyError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
     let corrupt = || KeyError::Corrupt { path: path.to_owned() };
+    let text = String::from_utf8(bytes).map_err(|_| corrupt())?;
     let hex = text.trim_end().strip_prefix(label).ok_or_else(corrupt)?.trim();
     if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(corrupt());

@@ -33,10 +33,11 @@ pub enum EpochError {
 pub fn next(state: &Path) -> Result<u64, EpochError> {
     let path = state.join("epoch");
     let fail = |source| EpochError::Io { path: path.clone(), source };
-    let before = match fs::read_to_string(&path) {
-        Ok(text) => {
-            text.trim().parse::<u64>().map_err(|_| EpochError::Corrupt { path: path.clone() })?
-        }
+    let before = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes)
+            .trim()
+            .parse::<u64>()
+            .map_err(|_| EpochError::Corrupt { path: path.clone() })?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(fail(error)),
     };

@@ -10,8 +10,8 @@ use bulkhead_domain::workload::hash64;
 /// Counts one more start in `<state>/enforcer-epoch`; it is on disk when this returns.
 pub fn next(state: &Path) -> io::Result<u64> {
     let path = state.join("enforcer-epoch");
-    let before = match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(|_| {
+    let before = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).trim().parse::<u64>().map_err(|_| {
             let cause = format!(
                 "{} holds no epoch: write into it a number larger than any used before",
                 path.display()
@@ -58,7 +58,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(next(dir.path()).unwrap(), 1);
         assert_eq!(next(dir.path()).unwrap(), 2);
-        fs::write(dir.path().join("enforcer-epoch"), "x").unwrap();
-        assert!(next(dir.path()).unwrap_err().to_string().contains("holds no epoch"));
+        for broken in [&b"x"[..], b"\xff\x00", b""] {
+            fs::write(dir.path().join("enforcer-epoch"), broken).unwrap();
+            assert!(next(dir.path()).unwrap_err().to_string().contains("holds no epoch"));
+        }
     }
 }
