@@ -259,7 +259,12 @@ fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, BusError> 
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
         let name = path.display().to_string();
+        // A new file passes through the same steps, and nothing of it was lost.
+        let is_new = path.metadata().is_ok_and(|file| file.len() == 0) || !path.exists();
         builder.set_repair_callback(move |session| {
+            if is_new {
+                return;
+            }
             tracing::info!(path = %name, progress = session.progress(), "repairing the log");
         });
         let file = {
