@@ -19,8 +19,8 @@ pub enum GuardError {
     },
     /// Pins of another version.
     #[error(
-        "{} holds guards of ABI {found}, this is ABI {expected}: end them with the version that made them \
-         (`bulkhead disarm --all`), or remove the directory, which lifts every measure in force, and start again",
+        "{0} holds guards of ABI {found}, this is ABI {expected}: remove them with `rm -r {0}`, which lifts what they \
+         have in force, and start again, which puts back what the ledger and the log know",
         path.display()
     )]
     OtherAbi {
