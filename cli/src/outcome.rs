@@ -49,16 +49,39 @@ pub fn code(result: &Result<Outcome, Failure>) -> ExitCode {
 
 /// The line for a person: the message and its chain of causes.
 pub fn message(failure: &Failure) -> String {
-    match failure {
-        Failure::Other(error) => format!("bulkhead: {error:#}"),
-        other => {
-            let mut line = format!("bulkhead: {other}");
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                line.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            line
+    let mut line = format!("bulkhead: {failure}");
+    let mut next = std::error::Error::source(failure);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Some messages of libraries end with their cause already.
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
         }
+        next = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("cannot count: {source}")]
+    struct Repeats {
+        source: std::num::ParseIntError,
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let source = "x".parse::<u8>().expect_err("no number");
+        let told = Err::<(), _>(Repeats { source }).context("cannot start").expect_err("it is one");
+        assert_eq!(
+            message(&Failure::Other(told)),
+            "bulkhead: cannot start: cannot count: invalid digit found in string"
+        );
     }
 }

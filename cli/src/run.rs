@@ -22,6 +22,9 @@ use crate::outcome::{Failure, Outcome};
 use account::Account;
 use lock::Lock;
 
+/// `BPF_FS_MAGIC` of the kernel's `linux/magic.h`.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
 /// Every role, in the order in which evidence passes them.
 const ROLES: [Role; 5] =
     [Role::Collector, Role::Detector, Role::Planner, Role::Enforcer, Role::Api];
@@ -101,7 +104,7 @@ fn directories(paths: &Paths, owner: Account, agent: bool) -> anyhow::Result<()>
     make(&paths.controller_state(), 0o700, Some(owner))?;
     if agent {
         make(&paths.agent_state(), 0o700, None)?;
-        make(&paths.pins, 0o700, None).with_context(|| {
+        pins(&paths.pins).with_context(|| {
             format!(
                 "cannot pin under {}: mount a bpffs with `mount -t bpf bpf /sys/fs/bpf`, or name one with --pin-dir",
                 paths.pins.display()
@@ -109,6 +112,14 @@ fn directories(paths: &Paths, owner: Account, agent: bool) -> anyhow::Result<()>
         })?;
     }
     Ok(())
+}
+
+/// The pins' directory; a file system that cannot hold pins is refused before anything is loaded.
+fn pins(path: &Path) -> anyhow::Result<()> {
+    let parent = path.ancestors().find(|p| p.exists()).unwrap_or(path);
+    let kind = rustix::fs::statfs(parent).context("cannot tell its file system")?.f_type;
+    anyhow::ensure!(u64::try_from(kind) == Ok(BPF_FS_MAGIC), "it is on no bpffs");
+    make(path, 0o700, None)
 }
 
 /// A directory with that mode and owner; one that is there keeps its content.

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use bulkhead_bus::{Bus, Verifier};
 use bulkhead_collector::naming::facts;
 use bulkhead_enforcer::Config as Enforcing;
-use bulkhead_enforcer::run::{self, Standing};
+use bulkhead_enforcer::run::{self, RunError, Standing};
+use bulkhead_loader::guard::GuardError;
 use tokio::task::JoinSet;
 
 use super::Cgroups;
@@ -37,10 +38,21 @@ pub(super) fn start<B: Bus>(
         rules: config.rules.clone(),
         measures_max: config.measures_max as usize,
     };
-    let standing = Standing::prepare(enforcing)
-        .context("cannot guard with this kernel; `bulkhead doctor` says what is missing")?;
+    let standing = Standing::prepare(enforcing).map_err(explained)?;
     tasks.spawn(async move {
         run::run(standing, bus, verifier, stop).await.context("the enforcer stopped")
     });
     Ok(())
+}
+
+/// Where it was the kernel that refused, the person is told who says what is missing.
+fn explained(error: RunError) -> anyhow::Error {
+    use GuardError::{Field, Link, Load, Program};
+    match error {
+        RunError::Guard(Load { .. } | Program { .. } | Link { .. } | Field { .. }) => {
+            anyhow::Error::new(error)
+                .context("cannot guard with this kernel; `bulkhead doctor` says what is missing")
+        }
+        other => anyhow::Error::new(other).context("cannot start the guards"),
+    }
 }
