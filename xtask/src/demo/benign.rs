@@ -145,7 +145,7 @@ pub(crate) fn play(
         tell_new(timeline, service, &mut told)?;
         timeline.tell("benign", act.told());
         let before = shop.visits()?;
-        let played = act.play(shop, attended, BURST_MAX.min(pause / 2));
+        let played = act.play(shop, attended, BURST_MAX.min(pause * 3 / 4));
         let detail = match (&played, act) {
             (Err(error), _) => format!("{error:#}"),
             (Ok(()), Act::Burst) => {
