@@ -17,7 +17,7 @@ pub fn directory(purpose: &str) -> Result<TempDir, HarnessError> {
     let parent =
         if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { std::env::temp_dir() };
     tempfile::Builder::new()
-        .prefix(&format!("bulkhead-{purpose}-"))
+        .prefix(&format!("bulkhead-{purpose}-{}-", unique()))
         .tempdir_in(&parent)
         .map_err(io(format!("cannot make a directory in {}", parent.display())))
 }

@@ -25,7 +25,8 @@ pub(crate) fn left() -> anyhow::Result<Vec<String>> {
 }
 
 fn there() -> anyhow::Result<Vec<String>> {
-    let places: [(&str, PathBuf); 4] = [
+    let places: [(&str, PathBuf); 5] = [
+        ("directory", "/var/tmp".into()),
         ("namespace", "/run/netns".into()),
         ("pin", "/sys/fs/bpf".into()),
         ("interface", "/sys/class/net".into()),
@@ -48,7 +49,7 @@ fn there() -> anyhow::Result<Vec<String>> {
 fn of_this_run(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let id = format!("{:x}", std::process::id());
     names.filter(move |name| {
-        ["bh-out-", "bho", "bhp", "bulkhead-"]
+        ["bh-out-", "bho", "bhp", "bulkhead-", "bulkhead-demo-"]
             .iter()
             .any(|prefix| name.contains(&format!("{prefix}{id}")))
     })
