@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Write the figures into this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Measure this build of the product in `memory` and `starts`, and build none.
+    #[arg(long, value_name = "PROGRAM")]
+    program: Option<PathBuf>,
     #[command(flatten)]
     starts: starts::Options,
 }
@@ -107,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         figures.extend(found);
     }
     if wants(Bench::Memory) || wants(Bench::Starts) {
-        let program = product()?;
+        let program = arguments.program.clone().map_or_else(product, Ok)?;
         if wants(Bench::Memory) {
             let (measured, found) = memory::run(&program)?;
             details.insert("memory".into(), measured);

@@ -134,7 +134,7 @@ pub(super) fn run(options: &Options, program: &Path) -> anyhow::Result<(Value, V
 
 fn with(kind: Kind, options: &Options, program: &Path) -> anyhow::Result<Found> {
     let world = World::make(kind, program)?;
-    // The first is under no measure: it gives the workload its name, and shows that the denied peer can be reached.
+    // Under no measure the peer can be reached, or nothing that arrives later would say something.
     world.reach_all()?;
     let measure = world.deny()?;
     let before = world.counts()?;

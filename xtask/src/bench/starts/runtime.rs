@@ -112,11 +112,15 @@ impl Runtime {
         ]))?)
     }
 
-    /// Starts a container of this name that stays.
+    /// How a person names the container that was kept as `name`: to runc, name and id are one; engines take shorter ones.
+    pub(super) fn name<'a>(&self, name: &'a str) -> &'a str {
+        if matches!(self, Self::Runc(..)) { name } else { &name[..12] }
+    }
+
+    /// Starts a container of this name, 64 hexadecimal digits, that stays.
     pub(super) fn keep(&self, name: &str, script: &str) -> anyhow::Result<Kept> {
         let words = ["/bin/sh", "-c", script];
-        // A host name has 64 characters at most, and an interface's owner is no matter of names.
-        let options = RunOptions::new(&name[..12], &words).on(NETWORK).label(LABEL, WORKLOAD);
+        let options = RunOptions::new(self.name(name), &words).on(NETWORK).label(LABEL, WORKLOAD);
         Ok(match self {
             Self::Runc(runc, home) => Kept::Bare(runc.run_as(name, Some(home), &words)?),
             Self::Podman(podman, image) => Kept::OfEngine(podman.run(image, &options)?),

@@ -79,8 +79,14 @@ impl World {
         Ok(Self { service, runtime, outside, _home: home, _scratch: scratch })
     }
 
-    /// Calls every peer once from a container that is under no measure.
+    /// Calls every peer once from a container that is under no measure, and leaves one that gives the workload its name.
     pub(super) fn reach_all(&self) -> anyhow::Result<()> {
+        self.runtime.keep(&scratch::container_id(), "exec sleep 1000000")?;
+        self.waits_for("the workload to be known", || {
+            let workloads = self.service.ask(&["workloads"])?;
+            let all = workloads.as_array().into_iter().flatten();
+            Ok(all.filter_map(|workload| workload["containers"].as_u64()).sum::<u64>() > 0)
+        })?;
         let finished = self.runtime.run_to_end(&self.call_denied_then_free())?;
         if !finished.status.success() {
             bail!("a container that is under no measure cannot reach a peer: {}", finished.stderr);
@@ -137,7 +143,7 @@ while :; do nc -w 1 {peer} {PORT}; ping -c 1 -W 1 {peer}; usleep 20000; done"
 
     /// Quarantines a container by its name, waits until the kernel does so, and returns the measure.
     pub(super) fn quarantine(&self, name: &str) -> anyhow::Result<String> {
-        let name = &name[..12];
+        let name = self.runtime.name(name);
         self.measure(&["quarantine", "add", "--container", name, "--for", "1d"])
     }
 
