@@ -273,6 +273,7 @@ impl<S: State, B: Bus> Service<S, B> {
         why: String,
     ) -> Result<Reply, Refusal> {
         let name = self.workload(typed).await?;
+        learning.learn_for.map(|time| bounded("learning", time)).transpose()?;
         if learning.reset {
             let what = format!("forgot the baseline of {}", name.short());
             self.intend(caller, name.clone(), Wish::Reset, why.clone(), what).await?;
@@ -306,13 +307,14 @@ impl<S: State, B: Bus> Service<S, B> {
         let (wish, what) = match review {
             ReviewAction::Accept => (Wish::AcceptAlert(id), format!("accepted {id}")),
             ReviewAction::Retract => (Wish::RetractAlert(id), format!("retracted {id}")),
-            ReviewAction::Mute(d) => (
-                Wish::Mute { alert: id, duration: *d },
-                match d {
-                    Some(d) => format!("muted {id} for {}", duration::format(*d)),
+            ReviewAction::Mute(d) => {
+                let d = d.map(|time| bounded("a mute", time)).transpose()?;
+                let what = match d {
+                    Some(d) => format!("muted {id} for {}", duration::format(d)),
                     None => format!("muted {id} until unmuted"),
-                },
-            ),
+                };
+                (Wish::Mute { alert: id, duration: d }, what)
+            }
             ReviewAction::Unmute => {
                 (Wish::Mute { alert: id, duration: Some(Duration::ZERO) }, format!("unmuted {id}"))
             }
@@ -346,7 +348,7 @@ impl<S: State, B: Bus> Service<S, B> {
         why: String,
     ) -> Result<Reply, Refusal> {
         let why = reason(why)?;
-        let ttl = lifetime(ttl.unwrap_or(self.identity.manual_ttl))?;
+        let ttl = bounded("a measure", ttl.unwrap_or(self.identity.manual_ttl))?;
         let (target, workload) = match selector {
             TargetSelector::Workload(typed) => {
                 let name = self.workload(&typed).await?;
@@ -463,11 +465,12 @@ fn reason(why: String) -> Result<String, Refusal> {
     Ok(why)
 }
 
-fn lifetime(ttl: Duration) -> Result<Duration, Refusal> {
+/// A time that a person asked for, when it is one that something can last.
+fn bounded(what: &str, ttl: Duration) -> Result<Duration, Refusal> {
     if ttl.is_zero() || ttl > MANUAL_TTL_MAX {
         return Err(Refusal::new(
             RefusalKind::Invalid,
-            format!("a measure cannot last {}", duration::format(ttl)),
+            format!("{what} cannot last {}", duration::format(ttl)),
             format!("write --for with something up to {}", duration::format(MANUAL_TTL_MAX)),
         ));
     }

@@ -377,6 +377,16 @@ fn what_makes_no_sense_is_refused_and_nothing_is_written() {
             RefusalKind::Invalid,
         ),
         (
+            Request::Learn {
+                workload: "web".into(),
+                learn_for: Some(Duration::from_secs(u64::MAX / 2)),
+                until_mature: false,
+                reset: true,
+                why: String::new(),
+            },
+            RefusalKind::Invalid,
+        ),
+        (
             Request::Release { id: bulkhead_domain::MeasureId(1), why: String::new() },
             RefusalKind::Unknown,
         ),
