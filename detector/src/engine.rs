@@ -198,7 +198,7 @@ impl Absorb<'_> {
         let container = self.state.container(&facts.key, at);
         let restarted = is_new || container.key.cgroup != facts.key.cgroup;
         container.key = facts.key.clone();
-        container.remember(&facts.addresses);
+        container.remember(facts, at);
         container.facts = Some(facts.clone());
         container.running = true;
         if restarted {

@@ -26,6 +26,9 @@ pub(crate) const ALERTS_MAX: usize = 64;
 /// Containers that ended and are still remembered, for their numbers and names.
 const ENDED_MAX: usize = 64;
 
+/// How long an address must have been told to be remembered.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// Addresses remembered per container.
 const ADDRESSES_MAX: usize = 8;
 
@@ -37,8 +40,10 @@ const REFUSED_MAX: usize = 256;
 pub(crate) struct ContainerState {
     pub key: ContainerKey,
     pub facts: Option<Container>,
-    /// Addresses it has had, latest last: peers go on trying the old one after a restart.
+    /// Addresses it had before, latest last: peers go on trying the old one after a restart.
     pub addresses: Vec<IpAddr>,
+    /// When its present ones were told.
+    pub addressed_at: Timestamp,
     /// Number among the workload's replicas.
     pub replica: u32,
     pub running: bool,
@@ -63,12 +68,23 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
-    /// Notes its present addresses as the latest.
-    pub(crate) fn remember(&mut self, addresses: &[IpAddr]) {
-        self.addresses.retain(|a| !addresses.contains(a));
-        self.addresses.extend(addresses);
-        let beyond = self.addresses.len().saturating_sub(ADDRESSES_MAX);
-        self.addresses.drain(..beyond);
+    /// Keeps the addresses that it had, when the new facts tell others. What was told for a moment only, while the container
+    /// was still being set up in its runtime's namespace, is not kept: it may be the node's.
+    pub(crate) fn remember(&mut self, new: &Container, at: Timestamp) {
+        let Some(old) = &self.facts else {
+            self.addressed_at = at;
+            return;
+        };
+        if old.addresses == new.addresses {
+            return;
+        }
+        if !old.host_network && at.since(self.addressed_at) >= SETTLED {
+            self.addresses.retain(|a| !old.addresses.contains(a));
+            self.addresses.extend(&old.addresses);
+            let beyond = self.addresses.len().saturating_sub(ADDRESSES_MAX);
+            self.addresses.drain(..beyond);
+        }
+        self.addressed_at = at;
     }
 
     /// Whether a refused attempt was counted already: the first says something, its retries do not, as long as no more than
@@ -232,6 +248,7 @@ impl WorkloadState {
                     key: key.clone(),
                     facts: None,
                     addresses: Vec::new(),
+                    addressed_at: Timestamp::default(),
                     replica: self.replicas,
                     running: true,
                     started: Timestamp::default(),

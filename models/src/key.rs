@@ -76,9 +76,9 @@ pub fn keys(act: &Act, inventory: &Inventory) -> Vec<Key> {
             if let Some(name) = name {
                 keys.push(Key::ConnectName(name.clone(), port, protocol));
             }
-            if inventory.workload(peer.address).is_none() {
-                keys.push(Key::ConnectAddress(normalise(peer.address), port, protocol));
-            }
+            // Whatever the inventory says by now, the same port of the same address stays what it was: an address is told
+            // wrongly for a moment while a container starts, and a resolver must not become a stranger by it.
+            keys.push(Key::ConnectAddress(normalise(peer.address), port, protocol));
             keys
         }
         Act::Listen { port, protocol } => {

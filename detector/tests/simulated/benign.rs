@@ -4,7 +4,7 @@ use crate::shop::{ROLES, Role, Shop, short_run, tcp};
 use bulkhead_domain::Mode;
 use bulkhead_domain::behaviour::Act;
 use bulkhead_domain::feature;
-use bulkhead_domain::net::Peer;
+use bulkhead_domain::net::{Peer, Protocol};
 use bulkhead_domain::observation::Body;
 
 fn learned(seed: u64, fresh: bool) -> Shop {
@@ -151,6 +151,24 @@ fn a_replica_that_comes_back_at_another_address_is_the_same_peer_and_so_is_its_o
     shop.publish(Role::App1, Body::Started(container));
     for peer in [old, new] {
         shop.act(Role::Proxy, Act::Connect { peer, name: None, refused: false }, None);
+    }
+    assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
+}
+
+#[test]
+fn an_address_told_wrongly_while_a_container_starts_makes_no_stranger_of_the_resolver() {
+    let mut shop = Shop::open(short_run(), 7, false);
+    let resolver = Peer { address: [10, 89, 0, 1].into(), port: 53, protocol: Protocol::UDP };
+    let ask = || Act::Connect { peer: resolver, name: None, refused: false };
+    shop.act(Role::App1, ask(), None);
+    shop.learn();
+    for (after, address) in [(0, [10, 89, 0, 1]), (1, [10, 89, 0, 77])] {
+        shop.now += after;
+        let mut container = shop.container(Role::App2, shop.now);
+        container.addresses = vec![address.into()];
+        container.key.cgroup += 1;
+        shop.publish(Role::App2, Body::Started(container));
+        shop.act(Role::App1, ask(), None);
     }
     assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
 }
