@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     address::{Block, Range},
-    command::{Guarded, eventually},
+    command::{Finished, Guarded, eventually},
     engine::{Cli, Container, Network, RunOptions, remove_cgroup_parent},
     error::{HarnessError, io},
     image::Image,
@@ -113,10 +113,24 @@ impl Docker {
 
     /// Starts a container.
     pub fn run(&self, image: &Image, options: &RunOptions) -> Result<Container, HarnessError> {
+        self.cli.run(image, &self.placed(options))
+    }
+
+    /// Runs a container to its end, and takes it away: one command, for many short ones in a row.
+    pub fn run_to_end(
+        &self,
+        image: &Image,
+        options: &RunOptions,
+    ) -> Result<Finished, HarnessError> {
+        self.cli.run_to_end(image, &self.placed(options))
+    }
+
+    /// The same options, with our cgroup and resolver.
+    fn placed(&self, options: &RunOptions) -> RunOptions {
         let mut options = options.clone();
         options.extra.extend(["--cgroup-parent".to_owned(), format!("/{}", self.cgroup_parent)]);
         options.extra.extend(["--dns".to_owned(), self.upstream.to_string()]);
-        self.cli.run(image, &options)
+        options
     }
 
     /// Ends the daemon and starts it again over the same state, as an upgrade would; containers end with it.

@@ -93,6 +93,17 @@ impl Cli {
         container.refresh()?;
         Ok(container)
     }
+
+    /// Runs a container to its end, and takes it away.
+    pub fn run_to_end(
+        &self,
+        image: &Image,
+        options: &RunOptions,
+    ) -> Result<Finished, HarnessError> {
+        let mut command = self.command(&["run", "--rm"]);
+        command.args(options.words()).arg(image.name()).args(&options.command);
+        finish(&mut command)
+    }
 }
 
 /// How a container is to run; the default is a plain one on the engine's default network.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     address::{Block, Range},
-    command::{Guarded, eventually, finish, output},
+    command::{Finished, Guarded, eventually, finish, output},
     engine::{Cli, Container, Network, RunOptions, remove_cgroup_parent},
     error::{HarnessError, io},
     image::Image,
@@ -156,6 +156,20 @@ impl Podman {
 
     /// Starts a container.
     pub fn run(&self, image: &Image, options: &RunOptions) -> Result<Container, HarnessError> {
+        self.cli.run(image, &self.placed(options))
+    }
+
+    /// Runs a container to its end, and takes it away: one command, for many short ones in a row.
+    pub fn run_to_end(
+        &self,
+        image: &Image,
+        options: &RunOptions,
+    ) -> Result<Finished, HarnessError> {
+        self.cli.run_to_end(image, &self.placed(options))
+    }
+
+    /// The same options, with our cgroup, network and resolver.
+    fn placed(&self, options: &RunOptions) -> RunOptions {
         let mut options = options.clone();
         options.extra.extend(["--cgroup-parent".to_owned(), format!("/{}", self.cgroup_parent)]);
         if let Some(network) =
@@ -164,7 +178,7 @@ impl Podman {
             options.volumes.push((self.resolv_conf(&network.name), "/etc/resolv.conf".into()));
             options.network = Some(self.whole_name(&network.name));
         }
-        self.cli.run(image, &options)
+        options
     }
 
     /// Starts its API service and returns the socket. It ends with this value.

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use bulkhead_tests::{
-    command::{Finished, finish},
+    command::Finished,
     docker::{Docker, DockerOptions},
     engine::{Container, RunOptions},
     image::Image,
@@ -84,32 +84,15 @@ impl Runtime {
 
     /// Runs a container to its end and takes it away.
     pub(super) fn run_to_end(&self, script: &str) -> anyhow::Result<Finished> {
-        let (cli, parent, image) = match self {
-            Self::Runc(runc, home) => {
-                let words = ["/bin/sh", "-c", script];
-                return Ok(runc.run_to_end(&container_id(), Some(home), &words)?);
-            }
-            Self::Podman(podman, image) => (podman.cli(), podman.cgroup_parent(), image),
-            Self::Docker(docker, image) => (docker.cli(), docker.cgroup_parent(), image),
-        };
-        let label = format!("{LABEL}={WORKLOAD}");
-        let parent = format!("/{parent}");
-        Ok(finish(&mut cli.command(&[
-            "run",
-            "--rm",
-            "--network",
-            NETWORK,
-            "--cap-add",
-            "NET_RAW",
-            "--label",
-            &label,
-            "--cgroup-parent",
-            &parent,
-            image.name(),
-            "/bin/sh",
-            "-c",
-            script,
-        ]))?)
+        let words = ["/bin/sh", "-c", script];
+        let mut options = RunOptions { name: None, ..RunOptions::new("", &words) };
+        options = options.on(NETWORK).label(LABEL, WORKLOAD);
+        options.capabilities.push("NET_RAW".to_owned());
+        Ok(match self {
+            Self::Runc(runc, home) => runc.run_to_end(&container_id(), Some(home), &words)?,
+            Self::Podman(podman, image) => podman.run_to_end(image, &options)?,
+            Self::Docker(docker, image) => docker.run_to_end(image, &options)?,
+        })
     }
 
     /// How a person names the container that was kept as `name`: to runc, name and id are one; engines take shorter ones.
