@@ -13,6 +13,9 @@ use crate::error::HarnessError;
 /// How long any one command may take before the harness gives up on it; a cold `docker import` takes seconds.
 pub const COMMAND_SECONDS_MAX: u64 = 180;
 
+/// How long a command may take that downloads and unpacks a distribution on a slow, busy machine.
+pub const DOWNLOAD_SECONDS_MAX: u64 = 1200;
+
 /// What a finished command left behind.
 #[derive(Debug)]
 pub struct Finished {
@@ -39,6 +42,11 @@ pub fn output(command: &mut Command) -> Result<String, HarnessError> {
 
 /// Runs a command to its end, whatever the end is.
 pub fn finish(command: &mut Command) -> Result<Finished, HarnessError> {
+    finish_within(command, Duration::from_secs(COMMAND_SECONDS_MAX))
+}
+
+/// Runs a command to its end, and gives up on it after `limit`.
+pub fn finish_within(command: &mut Command, limit: Duration) -> Result<Finished, HarnessError> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -50,7 +58,7 @@ pub fn finish(command: &mut Command) -> Result<Finished, HarnessError> {
         })?;
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
-    let status = wait(&mut child, Duration::from_secs(COMMAND_SECONDS_MAX))
+    let status = wait(&mut child, limit)
         .map_err(|cause| HarnessError::Command { command: line(command), cause })?;
     // A daemon that the command left running may hold the pipes: what was read until the grace ends is enough.
     let stdout = collect(stdout);

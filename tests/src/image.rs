@@ -6,12 +6,13 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    command::{find, finish, output},
+    command::{DOWNLOAD_SECONDS_MAX, find, finish_within, output},
     error::{HarnessError, io},
     scratch::{directory, fnv1a},
 };
@@ -64,11 +65,12 @@ impl Image {
     pub fn debian() -> Result<Self, HarnessError> {
         Self::made("debian", &format!("debian {SUITE} {PACKAGES} {RECIPE}"), |root| {
             let debootstrap = find("debootstrap").ok_or_else(|| missing("debootstrap"))?;
-            let finished = finish(
+            let finished = finish_within(
                 Command::new(debootstrap)
                     .arg("--variant=minbase")
                     .arg(format!("--include={PACKAGES}"))
                     .args([SUITE.as_ref(), root.as_os_str(), mirror()?.as_ref()]),
+                Duration::from_secs(DOWNLOAD_SECONDS_MAX),
             )?;
             if !finished.status.success() {
                 let tail: Vec<_> = finished.stdout.lines().rev().take(5).collect();
