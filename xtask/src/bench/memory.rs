@@ -1,6 +1,6 @@
 //! What agent, controller and their maps take of the memory while fifty containers run and talk.
 //!
-//! Processes by their proportional set size, maps by what the kernel charges for each (`memlock` of their descriptors),
+//! Processes by their proportional set size without the maps in it, maps by what the kernel charges for each (`memlock` of their descriptors),
 //! every map once. The formula is in `docs/operate/memory.md`.
 
 use std::{
@@ -122,7 +122,7 @@ fn read(service: &Service) -> anyhow::Result<Found> {
     let mut processes = BTreeMap::new();
     let mut maps = BTreeMap::new();
     for pid in service.pids() {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
         let pss = pss_kib(&text).context("no proportional size is told")?;
         processes.insert(role(pid)?, pss as f64 * 1024.0 / MIB);
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
@@ -149,9 +149,18 @@ fn role(pid: u32) -> anyhow::Result<String> {
     Ok(words.next().unwrap_or("supervisor").to_owned())
 }
 
-fn pss_kib(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// The proportional size of a process without the maps that it has mapped: those are counted as maps.
+fn pss_kib(smaps: &str) -> Option<u64> {
+    let (mut sum, mut of_a_map) = (None, false);
+    for line in smaps.lines() {
+        if let Some(pss) = line.strip_prefix("Pss:") {
+            let kib: u64 = pss.split_whitespace().next()?.parse().ok()?;
+            *sum.get_or_insert(0) += if of_a_map { 0 } else { kib };
+        } else if line.split(' ').next()?.contains('-') {
+            of_a_map = line.ends_with("bpf-map");
+        }
+    }
+    sum
 }
 
 /// A map and its id, if this is a descriptor of one.
@@ -170,9 +179,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proportional_size_is_read() {
-        let text = "55-7f ---p 00000000 00:00 0 [rollup]\nRss:  9000 kB\nPss:  4242 kB\nPss_Dirty:  7 kB\n";
-        assert_eq!(pss_kib(text), Some(4242));
+    fn the_proportional_size_leaves_out_what_is_counted_as_a_map() {
+        let text = "55d0-55e0 r-xp 0000 08:01 7          /usr/bin/bulkhead\nSize:  64 kB\nPss:  42 kB\nPss_Dirty: 7 kB\n\
+                    7f00-7f80 r--s 0000 00:0e 8          anon_inode:bpf-map\nSize:  8196 kB\nPss:  8196 kB\n\
+                    7f90-7fa0 rw-p 0000 00:00 0          [heap]\nPss:  100 kB\n";
+        assert_eq!(pss_kib(text), Some(142));
         assert_eq!(pss_kib(""), None);
     }
 

@@ -148,7 +148,7 @@ fn with(kind: Kind, options: &Options, program: &Path) -> anyhow::Result<Found> 
     if !world.in_force(&measure)? {
         bail!("the deny did not last as long as the starts");
     }
-    let restarts = (starts.started / STARTS_PER_RESTART).clamp(5, 1000);
+    let restarts = (starts.started / STARTS_PER_RESTART).clamp(5, 200);
     println!("bench: {} restarts a quarantined container {restarts} times", kind.name());
     let quarantined_packets = quarantined(&world, restarts)?;
     Ok(Found {
