@@ -362,7 +362,13 @@ fn a_full_disk_refuses_by_name_loses_nothing_and_is_over_when_there_is_room() {
     fs::remove_file(&fill).unwrap();
     assert!(eventually(PATIENCE, || scene.deny(&peer(250)).status.success()), "{}", scene.log());
     assert_eq!(scene.denied(), acknowledged + 1, "what was acknowledged is there, and no more");
+    let in_kernel = || {
+        let status = scene.json(&["status"]).unwrap();
+        status["guards"]["measures"].as_array().unwrap().len() == acknowledged + 1
+    };
+    assert!(eventually(PATIENCE, in_kernel), "{:?}\n{}", scene.json(&["status"]), scene.log());
     assert!(!scene.log().contains("panicked"), "{}", scene.log());
+    println!("{acknowledged} acknowledged: {}", scene.log());
     scene.stop();
 }
 
