@@ -213,6 +213,11 @@ impl Podman {
         format!("{network}-{}", self.cgroup_parent.replace('/', "-"))
     }
 
+    /// The file in which the resolver of its networks keeps its own process id.
+    pub(crate) fn resolver(&self) -> PathBuf {
+        self.directory.join("dns/aardvark-dns/aardvark.pid")
+    }
+
     fn resolv_conf(&self, network: &str) -> PathBuf {
         self.directory.join("dns").join(format!("{network}.resolv.conf"))
     }

@@ -42,6 +42,7 @@ pub struct Shop {
     /// The load.
     pub visitors: Container,
     gateway: Ipv4Addr,
+    resolver: PathBuf,
     control: PathBuf,
     requests: AtomicU32,
 }
@@ -124,6 +125,7 @@ impl Shop {
             store,
             visitors,
             gateway,
+            resolver: podman.resolver(),
             control,
             requests: AtomicU32::new(0),
         };
@@ -147,6 +149,23 @@ impl Shop {
     /// Where its resolver listens.
     pub fn gateway(&self) -> Ipv4Addr {
         self.gateway
+    }
+
+    /// Waits until the replicas have names again, after one of them restarted.
+    ///
+    /// Podman's resolver reads its files on a signal, and may miss the second of two: it is told again then.
+    pub fn settle(&self) -> Result<(), HarnessError> {
+        let all = || ["shop-1", "shop-2"].iter().all(|name| resolves(&self.store, name));
+        if eventually(Duration::from_secs(5), all) {
+            return Ok(());
+        }
+        let pid = fs::read_to_string(&self.resolver)
+            .map_err(io(format!("cannot read {}", self.resolver.display())))?;
+        output(Command::new("kill").args(["-HUP", pid.trim()]))?;
+        if eventually(Duration::from_secs(20), all) {
+            return Ok(());
+        }
+        Err(HarnessError::Unexpected("a replica that restarted has no name".to_owned()))
     }
 
     /// Sets how many requests a second the visitors make.

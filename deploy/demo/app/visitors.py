@@ -12,7 +12,7 @@ import time
 
 WEB = ("web", 80)
 RATE = float(os.environ.get("RATE", "20"))
-WORKERS = 4
+WORKERS = 16  # enough that a slow answer does not hold back the rate that is asked for
 COUNTS = {"ok": 0, "failed": 0}
 LOCK = threading.Lock()
 

@@ -5,11 +5,15 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bulkhead_tests::{
+    command::eventually,
+    engine::Container,
+    error::HarnessError,
     service::Service,
     shop::{Shop, Visits},
 };
@@ -78,21 +82,29 @@ impl Act {
         }
     }
 
-    /// Does it; what is taken for granted is taken back at once, a burst after its time.
+    /// Does it, and waits until its effect shows: an act that did not happen proves nothing.
     fn play(self, shop: &mut Shop, attended: &Attended, burst: Duration) -> anyhow::Result<()> {
         match self {
-            Self::ReplicaRestarts => shop.replicas[0].restart()?,
-            Self::ReloadByExec => {
-                shop.web.exec(&["nginx", "-c", "/app/nginx.conf", "-s", "reload"])?;
+            Self::ReplicaRestarts => {
+                restarted(&mut shop.replicas[0])?;
+                shop.settle()?;
             }
-            Self::ReloadBySignal => shop.web.signal("HUP")?,
+            Self::ReloadByExec => {
+                reloads(shop, |web| {
+                    web.exec(&["nginx", "-c", "/app/nginx.conf", "-s", "reload"]).map(drop)
+                })?;
+            }
+            Self::ReloadBySignal => reloads(shop, |web| web.signal("HUP"))?,
             Self::LogRotates => {
                 let rotate = "mv /var/log/nginx/access.log /var/log/nginx/access.log.1 \
                               && kill -USR1 $(cat /run/nginx.pid)";
                 shop.web.exec(&["sh", "-c", rotate])?;
+                shows("the log is written anew", || log(&shop.web, "").is_ok_and(|n| n > 0))?;
+                shows("the old log is kept", || log(&shop.web, ".1").is_ok())?;
             }
             Self::LogIsPacked => {
                 shop.web.exec(&["gzip", "/var/log/nginx/access.log.1"])?;
+                shows("the log is packed", || log(&shop.web, ".1.gz").is_ok_and(|n| n > 0))?;
             }
             Self::CommandsByExec => {
                 shop.replicas[1].exec(&["ls", "-l", "/"])?;
@@ -105,11 +117,47 @@ impl Act {
                 shop.set_rate(RATE)?;
                 waited?;
             }
-            Self::WebRestarts => shop.web.restart()?,
-            Self::StoreOfVisitsRestarts => shop.redis.restart()?,
+            Self::WebRestarts => restarted(&mut shop.web)?,
+            Self::StoreOfVisitsRestarts => restarted(&mut shop.redis)?,
         }
         Ok(())
     }
+}
+
+/// Restarts a container, which then has another process.
+fn restarted(container: &mut Container) -> anyhow::Result<()> {
+    let before = container.pid;
+    container.restart()?;
+    ensure!(container.pid != before, "{} has the process it had", container.name);
+    Ok(())
+}
+
+/// Makes nginx reload: a configuration that it takes has new workers.
+fn reloads(
+    shop: &Shop,
+    how: impl FnOnce(&Container) -> Result<(), HarnessError>,
+) -> anyhow::Result<()> {
+    let before = workers(&shop.web);
+    how(&shop.web)?;
+    shows("nginx has new workers", || workers(&shop.web).iter().any(|pid| !before.contains(pid)))
+}
+
+/// The processes that a container's first one started.
+fn workers(container: &Container) -> Vec<u32> {
+    let path = format!("/proc/{0}/task/{0}/children", container.pid);
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// How large nginx's log is, seen from outside, so that looking is no act of the container.
+fn log(web: &Container, suffix: &str) -> std::io::Result<u64> {
+    let path = format!("/proc/{}/root/var/log/nginx/access.log{suffix}", web.pid);
+    fs::metadata(path).map(|file| file.len())
+}
+
+fn shows(what: &str, effect: impl FnMut() -> bool) -> anyhow::Result<()> {
+    ensure!(eventually(Duration::from_secs(10), effect), "it has no effect: not that {what}");
+    Ok(())
 }
 
 /// Reads the time of a run.
