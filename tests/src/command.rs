@@ -45,11 +45,6 @@ pub fn finish(command: &mut Command) -> Result<Finished, HarnessError> {
     finish_within(command, Duration::from_secs(COMMAND_SECONDS_MAX))
 }
 
-/// Runs a command to its end, for which it has this long.
-pub fn finish_within(command: &mut Command, limit: Duration) -> Result<Finished, HarnessError> {
-    finish_within(command, Duration::from_secs(COMMAND_SECONDS_MAX))
-}
-
 /// Runs a command to its end, and gives up on it after `limit`.
 pub fn finish_within(command: &mut Command, limit: Duration) -> Result<Finished, HarnessError> {
     let mut child = command
