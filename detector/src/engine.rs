@@ -86,7 +86,7 @@ impl Engine {
             state.duplicates += 1;
         }
         self.states.insert(name.clone(), state);
-        if changed || outputs.iter().any(|o| matches!(o, Output::Alert(_))) {
+        if changed || outputs.iter().any(|o| !matches!(o, Output::SnapshotDue(_))) {
             self.fleet = Fleet::of(self.states.values());
         }
         outputs

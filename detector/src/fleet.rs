@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_domain::Timestamp;
+use bulkhead_domain::net::Peer;
+use bulkhead_domain::{Mode, Timestamp};
 use bulkhead_models::Inventory;
 
 use crate::workload::WorkloadState;
@@ -18,6 +19,8 @@ pub(crate) struct Fleet {
     pub troubled: BTreeMap<String, Timestamp>,
     /// Interpreters with a socket on their standard streams that a person accepted somewhere.
     pub shells_accepted: BTreeSet<String>,
+    /// Resolvers that some workload is known to ask: the network's, whoever asks it first.
+    pub resolvers: BTreeSet<Peer>,
     /// Workloads that share the budget.
     pub workloads: usize,
 }
@@ -48,6 +51,10 @@ impl Fleet {
                 fleet.troubled.insert(state.name.to_string(), state.troubled_until);
             }
             fleet.shells_accepted.extend(state.shells_accepted());
+            // A baseline that still grows is not gathered at each record: only one that is settled counts.
+            if state.mode != Mode::Learn {
+                fleet.resolvers.extend(state.resolvers());
+            }
         }
         fleet
     }

@@ -131,7 +131,8 @@ fn by_whom(process: Option<&Process>) -> String {
 /// Whether better evidence explains a new behaviour.
 ///
 /// The engine vouches for the process: executing, resolving a name, unusual calls and talking to itself are its errand;
-/// connecting to a new peer is more than that. The container is setting itself up: its image's own programs, ports and
+/// connecting to a new peer is more than that. The peer is the resolver that neighbours ask: what is asked of it is scored
+/// as a name. The container is setting itself up: its image's own programs, ports and
 /// calls, which recur at each start; new peers and names are more than that. Or it is the callee's end of an act between
 /// two observed containers: scored at the one that began it.
 fn explained(fleet: &Fleet, evidence: &Evidence<'_>, act: &Act) -> bool {
@@ -139,7 +140,9 @@ fn explained(fleet: &Fleet, evidence: &Evidence<'_>, act: &Act) -> bool {
         Act::Exec { .. } | Act::Syscall { .. } => evidence.vouched || evidence.start_up,
         Act::Listen { .. } => evidence.start_up,
         Act::Dns { .. } => evidence.vouched,
-        Act::Connect { peer, .. } => evidence.vouched && peer.address.is_loopback(),
+        Act::Connect { peer, .. } => {
+            fleet.resolvers.contains(peer) || (evidence.vouched && peer.address.is_loopback())
+        }
         Act::Inbound { peer, .. } => {
             peer.address.is_loopback() || fleet.inventory.workload(peer.address).is_some()
         }

@@ -8,6 +8,7 @@ use bulkhead_domain::alert::Alert;
 use bulkhead_domain::baseline::Provenance;
 use bulkhead_domain::behaviour::{Act, ForbiddenAct};
 use bulkhead_domain::budget::AlertBudget;
+use bulkhead_domain::net::Peer;
 use bulkhead_domain::{Container, ContainerKey, EventId, Mode, Timestamp, WorkloadName};
 use bulkhead_models::ensemble::Ensemble;
 use bulkhead_models::fresh::Fresh;
@@ -25,6 +26,9 @@ pub(crate) const ALERTS_MAX: usize = 64;
 
 /// Containers that ended and are still remembered, for their numbers and names.
 const ENDED_MAX: usize = 64;
+
+/// Port of name servers (RFC 1035, 4.2).
+const DNS_PORT: u16 = 53;
 
 /// How long an address must have been told to be remembered.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -297,6 +301,14 @@ impl WorkloadState {
             self.alerts.pop_front();
         }
         self.alerts.push_back(Kept { alert: alert.clone(), acceptable });
+    }
+
+    /// Name servers that it is known to ask.
+    pub(crate) fn resolvers(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.novelty.entries().filter(|e| !e.review).filter_map(|e| match e.act {
+            Act::Connect { peer, .. } if peer.port == DNS_PORT => Some(peer),
+            _ => None,
+        })
     }
 
     /// Interpreters on sockets that a person accepted here.

@@ -172,3 +172,19 @@ fn an_address_told_wrongly_while_a_container_starts_makes_no_stranger_of_the_res
     }
     assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
 }
+
+#[test]
+fn the_resolver_that_neighbours_ask_is_no_stranger_and_another_one_is() {
+    let mut shop = Shop::open(short_run(), 7, false);
+    let resolver = |host| Act::Connect {
+        peer: Peer { address: [10, 89, 0, host].into(), port: 53, protocol: Protocol::UDP },
+        name: None,
+        refused: false,
+    };
+    shop.act(Role::App1, resolver(1), None);
+    shop.learn();
+    shop.act(Role::Proxy, resolver(1), None);
+    assert!(shop.alerts.is_empty(), "{:#?}", shop.told());
+    shop.act(Role::Proxy, resolver(99), None);
+    assert_eq!(shop.alerts.len(), 1);
+}
