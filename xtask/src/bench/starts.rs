@@ -143,7 +143,7 @@ fn with(kind: Kind, options: &Options, program: &Path) -> anyhow::Result<Found> 
         Kind::Podman | Kind::Docker => Goal::Until(Duration::from_secs(options.engine_seconds)),
     };
     println!("bench: {} starts containers under a deny: {}", kind.name(), goal.in_words());
-    let starts = start_many(&world, goal)?;
+    let starts = start_many(&world, goal);
     let after = world.counts()?;
     if !world.in_force(&measure)? {
         bail!("the deny did not last as long as the starts");
@@ -182,7 +182,7 @@ fn quarantined(world: &World, restarts: u32) -> anyhow::Result<u64> {
     world.waits_for("the released container to reach its peer", || {
         Ok(world.counts()?.restless > before + arrived)
     })?;
-    runtime.remove(container)?;
+    container.remove()?;
     Ok(arrived)
 }
 

@@ -123,11 +123,13 @@ impl Runtime {
         }
         Ok(())
     }
+}
 
-    pub(super) fn remove(&self, container: Kept) -> anyhow::Result<()> {
-        match container {
-            Kept::Bare(bare) => bare.remove(),
-            Kept::OfEngine(container) => container.remove(),
+impl Kept {
+    pub(super) fn remove(self) -> anyhow::Result<()> {
+        match self {
+            Self::Bare(bare) => bare.remove(),
+            Self::OfEngine(container) => container.remove(),
         }
         .context("cannot remove the container")
     }
