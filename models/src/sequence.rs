@@ -168,6 +168,33 @@ impl Locality {
 mod tests {
     use super::*;
 
+    fn window(arch: Arch) -> Window {
+        Window {
+            start: bulkhead_domain::Timestamp(0),
+            step_ms: 5000,
+            feature_set: bulkhead_domain::feature::feature_set(5000),
+            features: std::collections::BTreeMap::new(),
+            arch,
+            syscalls: std::collections::BTreeMap::new(),
+            bigrams: Vec::new(),
+            ngrams: vec![1, 2, 3],
+            runs: Vec::new(),
+            peers: Vec::new(),
+            rest: [0; 5],
+            loss: bulkhead_domain::window::Loss::default(),
+        }
+    }
+
+    #[test]
+    fn call_numbers_do_not_travel_between_architectures() {
+        let mut sequence = Sequence::default();
+        let learned = window(Arch::X86_64);
+        let origin = Origin { replica: 0, index: 0, block: 0 };
+        sequence.learn(&Lesson { origin, window: &learned, held_out: true });
+        assert!(sequence.score(&&learned).is_some_and(|e| e.score < 1e-9));
+        assert!(sequence.score(&&window(Arch::Aarch64)).is_none());
+    }
+
     #[test]
     fn ten_times_the_calls_excuse_ten_times_the_new_sequences_and_no_more() {
         let growth = 10.0_f64.ln();
