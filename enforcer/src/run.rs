@@ -444,6 +444,8 @@ impl Enforcer {
             |core: &Core, key: &ContainerKey| core.containers().find(|c| c.key == *key).cloned();
         match report {
             Report::Walled(key) => tracing::info!(container = key.short(), "wall at its interface"),
+            // Most containers that come under a lease have just begun, and have none.
+            Report::Aborted(_, 0) => {}
             Report::Aborted(key, count) => {
                 tracing::info!(container = key.short(), count, "open connections ended");
             }
