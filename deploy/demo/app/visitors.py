@@ -12,7 +12,8 @@ import time
 
 WEB = ("web", 80)
 RATE = float(os.environ.get("RATE", "20"))
-WORKERS = 16  # enough that a slow answer does not hold back the rate that is asked for
+WORKERS = 4
+WORKERS_MAX = 16  # in a burst, so that one slow answer does not hold back the rate that is asked for
 COUNTS = {"ok": 0, "failed": 0}
 LOCK = threading.Lock()
 
@@ -40,8 +41,16 @@ def ask(method, path, body=None):
         COUNTS["ok" if good else "failed"] += 1
 
 
-def visit():
+def working():
+    """How many visit at this rate: as many as are enough for it, and no more."""
+    return min(max(WORKERS, int(WORKERS * rate / RATE)), WORKERS_MAX)
+
+
+def visit(number):
     while True:
+        if number >= working():
+            time.sleep(0.1)
+            continue
         began = time.monotonic()
         kind = random.random()
         if kind < 0.7:
@@ -50,13 +59,13 @@ def visit():
             ask("GET", "/")
         else:
             ask("POST", "/order", b"{}")
-        pause = WORKERS / rate - (time.monotonic() - began)
+        pause = working() / rate - (time.monotonic() - began)
         time.sleep(max(pause, 0) * random.uniform(0.9, 1.1))
 
 
 rate = RATE
-for _ in range(WORKERS):
-    threading.Thread(target=visit, daemon=True).start()
+for worker in range(WORKERS_MAX):
+    threading.Thread(target=visit, args=(worker,), daemon=True).start()
 
 done = None
 while True:
