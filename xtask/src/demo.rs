@@ -15,10 +15,10 @@ mod settings;
 mod siege;
 mod timeline;
 
-use std::{fs, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bulkhead_tests::{requirement::Need, service::Service};
+use bulkhead_tests::{image::Image, requirement::Need, service::Service};
 
 use self::{
     attend::Attended, closing::Closing, scene::Scene, settings::Settings, timeline::Timeline,
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::require("the demo", &NEEDS)?;
     if !arguments.attended {
         setup::prepare(&[Group::Ebpf, Group::Containers], arguments.yes)?;
-        crate::build::product()?;
+        make_ready()?;
         return attend::run();
     }
     let piece = arguments.benign.map_or(Piece::Siege, Piece::Benign);
@@ -59,6 +59,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("demo: {}", piece.held());
     Ok(())
+}
+
+/// Builds the product and, meanwhile, the application's image: one waits for the processor, the other for packages.
+fn make_ready() -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        if !Image::debian_is_ready() {
+            println!("    … the application's image from Debian packages, once; about a minute");
+        }
+        let image = scope.spawn(Image::debian);
+        let built = crate::build::product();
+        let made = image.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        built?;
+        made.map(drop).context("cannot make the application's image")
+    })
 }
 
 /// What is played once the application is known.
