@@ -22,6 +22,9 @@ const ETHERNET: u32 = 14;
 /// Bytes that a VLAN tag adds.
 const TAG: u32 = 4;
 
+/// Tags that are read through: one for the network and one for the customer (802.1ad).
+const TAGS_MAX: u32 = 2;
+
 /// From the container: what arrives at the host's end.
 #[classifier]
 pub fn guard_interface_sent(ctx: TcContext) -> i32 {
@@ -50,9 +53,15 @@ fn drops(skb: *mut __sk_buff, sent: bool) -> bool {
     let mut peer = Peer { address: [0; 2], port: 0, protocol: 0, opaque: 0, now };
     let mut kind = header::load::<u16>(skb, 12).map_or(0, u16::from_be);
     let mut base = ETHERNET;
-    if kind == 0x8100 || kind == 0x88a8 {
-        kind = header::load::<u16>(skb, 16).map_or(0, u16::from_be);
+    let mut tags = 0;
+    while tags < TAGS_MAX && is_tag(kind) {
+        kind = header::load::<u16>(skb, base + 2).map_or(0, u16::from_be);
         base += TAG;
+        tags += 1;
+    }
+    if is_tag(kind) {
+        // A kernel strips any number of priority tags and routes what is behind them, so what cannot be read is refused.
+        return true;
     }
     match kind {
         0x0800 | 0x86dd => {
@@ -75,6 +84,12 @@ fn drops(skb: *mut __sk_buff, sent: bool) -> bool {
     }
     verdict::count(&refusal, u64::from(segments.max(1)), u64::from(length), 0);
     true
+}
+
+/// Whether a type of frame is a VLAN tag: 802.1Q, 802.1ad, or what came before the latter.
+#[inline(always)]
+fn is_tag(kind: u16) -> bool {
+    matches!(kind, 0x8100 | 0x88a8 | 0x9100)
 }
 
 /// Whether neighbours may be resolved: a quarantined container with an allowed peer needs it, and one that is merely

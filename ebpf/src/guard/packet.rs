@@ -38,7 +38,9 @@ fn judge(skb: *mut __sk_buff, sent: bool) -> i32 {
         return 1;
     }
     let maker = slots::of_packet(skb);
-    let user = if sent { slots::of_current() } else { None };
+    // The kernel's own sockets (its ICMP answers, its resets) are the root's, and send on top of whatever task runs: a
+    // container that spins must not be charged with them, or it would silence the host.
+    let user = if sent && !slots::is_roots(skb) { slots::of_current() } else { None };
     if maker.is_none() && user.is_none() {
         return 1;
     }

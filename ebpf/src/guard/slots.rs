@@ -40,6 +40,16 @@ pub fn of_current() -> Option<&'static Slot> {
     None
 }
 
+/// Id of the root of the cgroup v2 hierarchy: the first node of its file system.
+const ROOT: u64 = 1;
+
+/// Whether the socket behind a packet was made in the root cgroup, where the kernel's own are.
+#[inline(always)]
+pub fn is_roots(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context of the program.
+    unsafe { bpf_skb_cgroup_id(skb) <= ROOT }
+}
+
 /// The slot of the socket behind a packet; `None` on the host or without one.
 #[inline(always)]
 pub fn of_packet(skb: *mut __sk_buff) -> Option<&'static Slot> {
