@@ -45,7 +45,7 @@ fn a_bare_runtimes_container_is_named_before_its_program_runs() {
     if !requirement::met("collector: runc", &needs) {
         return;
     }
-    let directory = scratch::directory("collector-runc").unwrap();
+    let directory = scratch::directory("runc").unwrap();
     let mut runc = Runc::start(directory.path(), &Image::busybox().unwrap()).unwrap();
     let rig = Rig::start(Scene {
         runc_roots: vec![directory.path().join("state")],

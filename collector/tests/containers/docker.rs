@@ -21,7 +21,7 @@ fn a_docker_container_is_named_vouched_for_and_found_again_after_restarts() {
     if !requirement::met("collector: docker", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-docker").unwrap();
+    let directory = scratch::directory("docker").unwrap();
     let image = Image::busybox().unwrap();
     let mut docker = Docker::start(directory.path(), DockerOptions::default()).unwrap();
     docker.network_create("sea").unwrap();

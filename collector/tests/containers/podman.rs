@@ -40,7 +40,7 @@ fn a_container_is_named_without_a_service_and_its_acts_and_windows_are_published
     if !requirement::met("collector: podman", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-podman").unwrap();
+    let directory = scratch::directory("podman").unwrap();
     let image = Image::busybox().unwrap();
     let mut podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
     podman.network_create("sea").unwrap();
@@ -103,7 +103,7 @@ fn the_engines_exec_is_vouched_for_and_a_stranger_is_not() {
     if !requirement::met("collector: podman exec", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-exec").unwrap();
+    let directory = scratch::directory("exec").unwrap();
     let image = Image::busybox().unwrap();
     let podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
     podman.import(&image).unwrap();
@@ -133,7 +133,7 @@ fn a_service_that_restarts_is_lost_and_back_and_names_stay() {
     if !requirement::met("collector: podman service", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-service").unwrap();
+    let directory = scratch::directory("service").unwrap();
     let image = Image::busybox().unwrap();
     let mut podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
     podman.import(&image).unwrap();
@@ -175,7 +175,7 @@ fn a_collector_that_restarts_finds_who_runs_and_goes_on_with_a_new_epoch() {
     if !requirement::met("collector: restart", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-restart").unwrap();
+    let directory = scratch::directory("restart").unwrap();
     let image = Image::busybox().unwrap();
     let podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
     podman.import(&image).unwrap();
@@ -220,7 +220,7 @@ fn a_shell_on_a_network_socket_is_told_whatever_it_does() {
     if !requirement::met("collector: reverse shell", &NEEDS) {
         return;
     }
-    let directory = scratch::directory("collector-shell").unwrap();
+    let directory = scratch::directory("shell").unwrap();
     let image = Image::busybox().unwrap();
     let podman = Podman::start(directory.path(), PodmanOptions::default()).unwrap();
     podman.import(&image).unwrap();
