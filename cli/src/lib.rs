@@ -45,7 +45,10 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Quarantine(args) => command::quarantine::run(&global, args),
         Command::Why { container, peer } => command::why::run(&global, container, peer),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
+            // Into memory first: a reader that closes the pipe early is no reason to panic.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bulkhead", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
             Ok(Outcome::Done)
         }
         Command::Run(args) => run::run(&global, &args),

@@ -13,7 +13,7 @@ pub fn run(global: &Global, command: Deny) -> Result<Outcome, Failure> {
         Deny::Add { target, peer, terms } => done::send(
             global,
             Request::Deny { target: selector(target), peer, ttl: terms.ttl, why: terms.why },
-            "It holds in the kernel until then: `bulkhead status`. End it with `bulkhead deny remove ID`.",
+            "It holds from the moment that `bulkhead status` shows it, until then. End it with `bulkhead deny remove ID`.",
         ),
         Deny::Remove(release) => {
             done::send(global, Request::Release { id: release.id, why: release.why }, "")

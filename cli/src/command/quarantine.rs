@@ -13,7 +13,7 @@ pub fn run(global: &Global, command: Quarantine) -> Result<Outcome, Failure> {
         Quarantine::Add { target, terms } => done::send(
             global,
             Request::Quarantine { target: deny::selector(target), ttl: terms.ttl, why: terms.why },
-            "Its processes go on without a network, for inspection. End it with `bulkhead quarantine release ID`.",
+            "From the moment that `bulkhead status` shows it, its processes go on without a network, for inspection. End it with `bulkhead quarantine release ID`.",
         ),
         Quarantine::Release(release) => {
             done::send(global, Request::Release { id: release.id, why: release.why }, "")
