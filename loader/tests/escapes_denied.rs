@@ -45,7 +45,7 @@ impl Trial {
         standing.apply(&[deny(1, Who::Container(CONTAINER + 1), host(DENIED))]);
         let sink = link.outside.enter(|| UdpSocket::bind(end("::", PORT)).unwrap()).unwrap();
         sink.set_read_timeout(Some(PATIENCE)).unwrap();
-        Some(Self { link, sink, container, standing })
+        Some(Self { sink, link, container, standing })
     }
 
     /// Runs in the container and its namespace.
