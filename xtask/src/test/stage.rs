@@ -1,6 +1,6 @@
 //! The stages of a test run, in the order in which they tell the most soonest.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use bulkhead_tests::requirement::Need;
 
@@ -38,15 +38,10 @@ pub(crate) enum Stage {
     Containers,
     /// The demo.
     Demo,
-    /// The demo without an attack.
-    Benign,
 }
 
-/// How long the benign run is; `cargo xtask demo --benign` takes the ten minutes that it is promised for.
-const BENIGN: Duration = Duration::from_secs(180);
-
 /// Every stage, in order.
-pub(crate) const ALL: [Stage; 11] = [
+pub(crate) const ALL: [Stage; 10] = [
     Stage::Fmt,
     Stage::Tidy,
     Stage::Ebpf,
@@ -57,7 +52,6 @@ pub(crate) const ALL: [Stage; 11] = [
     Stage::Kernel,
     Stage::Containers,
     Stage::Demo,
-    Stage::Benign,
 ];
 
 impl Stage {
@@ -73,7 +67,6 @@ impl Stage {
             Self::Kernel => "kernel",
             Self::Containers => "containers",
             Self::Demo => "demo",
-            Self::Benign => "benign",
         }
     }
 
@@ -89,7 +82,6 @@ impl Stage {
             Self::Kernel => "programs in this machine's kernel",
             Self::Containers => "the whole, on real containers",
             Self::Demo => "an application learns, is attacked, and is protected",
-            Self::Benign => "what is benign and was never seen raises no alert",
         }
     }
 
@@ -117,7 +109,6 @@ impl Stage {
             Self::Kernel => programs(built, Kind::Kernel),
             Self::Containers => programs(built, Kind::Containers),
             Self::Demo => demo(built.as_ref().is_some_and(Result::is_ok), Piece::Siege),
-            Self::Benign => demo(built.as_ref().is_some_and(Result::is_ok), Piece::Benign(BENIGN)),
         }
     }
 }
