@@ -47,11 +47,11 @@ pub struct ExecRecord {
 
 const _: () = assert!(size_of::<ExecRecord>() == 24 + 24 + 240);
 
-/// A process entered, forked or ended.
+/// A process came into a container from outside. Forks and exits are only counted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessRecord {
-    /// `KIND_ATTACH`, `KIND_FORK` or `KIND_EXIT`.
+    /// `KIND_ATTACH`.
     pub header: Header,
     /// Thread-group id.
     pub pid: u32,

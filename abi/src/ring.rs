@@ -14,10 +14,6 @@ pub const RING_BYTES: usize = 8 << 20;
 pub const KIND_EXEC: u32 = 10;
 /// [`crate::process::ProcessRecord`]: a task entered a container's cgroup.
 pub const KIND_ATTACH: u32 = 11;
-/// [`crate::process::ProcessRecord`]: a process ended.
-pub const KIND_EXIT: u32 = 12;
-/// [`crate::process::ProcessRecord`]: a process forked.
-pub const KIND_FORK: u32 = 13;
 /// [`crate::process::CgroupRecord`]: a cgroup directory was made.
 pub const KIND_CGROUP_MADE: u32 = 14;
 /// [`crate::process::CgroupRecord`]: a cgroup directory was removed.
